@@ -1,0 +1,85 @@
+"""The only place that starts programs on this computer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine.errors import CommandFailed, TimedOut
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a program ended, here or on a guest."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+
+def which(program: str) -> str | None:
+    """The program's path; /usr/sbin and /sbin are searched too (an ordinary user's PATH lacks them)."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    return shutil.which(program, path=path)
+
+
+def run(
+    *argv: str | Path,
+    check: bool = True,
+    timeout: float = 60,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Result:
+    """Run a program to its end in the C locale, standard input closed unless given.
+
+    ``timeout`` is seconds. Raises CommandFailed for a code other than 0 (``check``) and for a
+    program that is not there (code 127); TimedOut when it had to be killed.
+    """
+    words = tuple(str(word) for word in argv)
+    found = which(words[0])
+    if found is None:
+        raise CommandFailed(f"The program {words[0]} is not installed", code=127)
+    try:
+        done = subprocess.run(
+            [found, *words[1:]],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=timeout,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            cwd=cwd,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise TimedOut(f"{words[0]} did not end within {timeout:.0f} s", details=shlex.join(words)) from exc
+    result = Result(words, done.returncode, _text(done.stdout), _text(done.stderr))
+    if check and not result.ok:
+        raise CommandFailed(
+            f"{words[0]} ended with code {result.code}",
+            code=result.code,
+            details=f"$ {shlex.join(words)}\n{(result.stderr or result.stdout).strip()}",
+        )
+    return result
+
+
+def replace_process(argv: Sequence[str]) -> None:
+    """Become another program (interactive ssh). Returns never, or raises CommandFailed."""
+    found = which(argv[0])
+    if found is None:
+        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    os.execv(found, list(argv))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

@@ -1,0 +1,141 @@
+"""The contract of a driver: one host, as its provider sees it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from machine.errors import Unsupported
+from machine.events import Reporter
+from machine.model import Address, Can, Sighting, State, VmSpec
+
+C = TypeVar("C")
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class HostRef:
+    """Which host of the store a driver object stands for."""
+
+    name: str
+    id: str  # UUID: the mark on everything outside, and a VM's own UUID
+    folder: Path  # the machine's folder in the store
+
+
+class Driver(ABC, Generic[C, F]):
+    """One host, as its provider sees it.
+
+    The core calls, in this order: ``preflight``, ``create``, ``address``, ``settle``; later
+    ``state``, ``address``, the power verbs, ``remove``. A killed create is called again from the
+    start of the same call, with the facts of the last ``save``.
+    """
+
+    name: ClassVar[str]
+    can: ClassVar[Can] = Can.NOTHING
+    config_type: ClassVar[type[Any]]  # frozen dataclass of machine.flags.option fields
+    facts_type: ClassVar[type[Any]]  # frozen dataclass, every field with a default
+
+    def __init__(
+        self,
+        host: HostRef,
+        config: C,
+        facts: F,
+        *,
+        checkpoint: Callable[[F], None] = lambda facts: None,
+        report: Reporter | None = None,
+    ) -> None:
+        self.host = host
+        self.config = config
+        self.facts = facts
+        self._checkpoint = checkpoint
+        self.report = report or Reporter()
+
+    def save(self, facts: F) -> None:
+        """Put what was learned on disk now: called before waiting on anything that was made."""
+        self.facts = facts
+        self._checkpoint(facts)
+
+    def preflight(self) -> None:
+        """Called before anything is made; makes nothing. Raises PreflightError saying what is
+        missing and the exact remedy. Checks this machine's own config too (address, pool)."""
+
+    @abstractmethod
+    def create(self, spec: VmSpec) -> None:
+        """Make the host and start it. Called again after a kill: finds what the earlier call made
+        (by ``host.id``) and goes on or starts over. Does not wait for the guest to boot."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """One call to the provider. MISSING and UNKNOWN (provider not reached) are answers."""
+
+    @abstractmethod
+    def address(self) -> Address:
+        """How to reach it from here. Raises DriverError while it is not known yet."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove the host and everything made for it, running or not. Twice is fine, and so is
+        half a create. Raises nothing for what is already gone."""
+
+    def settle(self) -> None:
+        """Called when the host has been reached for the first time: remove first-boot media and the
+        secrets on them. Twice is fine."""
+
+    def start(self) -> None:
+        """Start a stopped host; does not wait for the guest. Starting a running one is fine."""
+        raise Unsupported(f"The {self.name} driver cannot start a machine")
+
+    def stop(self) -> None:
+        """Ask the guest to shut down and return at once; the caller waits on ``state``."""
+        raise Unsupported(f"The {self.name} driver cannot stop a machine")
+
+    def kill(self) -> None:
+        """Power off at once; returns when it is off. Killing a stopped host is fine."""
+        raise Unsupported(f"The {self.name} driver cannot kill a machine")
+
+    def pause(self) -> None:
+        raise Unsupported(f"The {self.name} driver cannot pause a machine")
+
+    def resume(self) -> None:
+        raise Unsupported(f"The {self.name} driver cannot resume a machine")
+
+    def console(self, offset: int = 0) -> tuple[bytes, int]:
+        """The serial log from byte ``offset`` on, and the offset to ask with next. Works in any
+        state; (b"", offset) when there is nothing new."""
+        raise Unsupported(f"The {self.name} driver keeps no console log")
+
+    def explain(self) -> str:
+        """Called when a boot failed: what the provider knows (one or two lines), or ""."""
+        return ""
+
+    @classmethod
+    def survey(cls, drivers: Sequence[Self]) -> Mapping[str, Sighting]:
+        """States (and addresses of running ones) of many hosts, by name; never raises for one of
+        them. Override where the provider can answer for all in one call."""
+        seen: dict[str, Sighting] = {}
+        for driver in drivers:
+            state = driver.state()
+            address = driver.address() if state is State.RUNNING else None
+            seen[driver.host.name] = Sighting(state, address)
+        return seen
+
+    @classmethod
+    def findings(cls, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
+        """What `machine doctor` should say of this driver's provider: what is missing for it to
+        work, and things of ours (by their mark) whose id no record knows. ``fix`` repairs what is
+        safe."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `machine doctor`."""
+
+    level: str  # "ok", "warning", "error"
+    subject: str  # "libvirt", "store", "machine worker1"
+    text: str
+    remedy: str = ""  # the command to type
+    fixed: bool = False

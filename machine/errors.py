@@ -1,0 +1,182 @@
+"""Every failure a user can meet: one class each, with its exit code and what to type next.
+
+    MachineError                    1   brief, details, hint
+    ├── UsageError                  2   the command line or a value in it
+    │   ├── BadName                 1   (docker-machine's code)
+    │   └── BadOption
+    ├── PreflightError              3   nothing was made yet
+    ├── HostError
+    │   ├── HostNotFound
+    │   ├── HostExists
+    │   ├── HostNotRunning
+    │   ├── HostBusy                    another process works on it
+    │   └── HostGone                4   its provider no longer knows it
+    ├── StoreError                      unreadable, read-only, full
+    │   └── RecordDamaged
+    ├── TemplateError               2
+    ├── ImageError
+    │   ├── ImageNotFound
+    │   └── DigestMismatch
+    ├── BundleError
+    ├── DriverError
+    │   ├── DriverNotFound
+    │   └── Unsupported
+    ├── GuestError                      something went wrong on the host
+    │   ├── GuestUnreachable
+    │   ├── HostKeyMismatch
+    │   └── CommandFailed               also local programs
+    ├── EngineError
+    │   └── EngineUnreachable
+    └── TimedOut                        which wait, how long, last answer
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MachineError(Exception):
+    """A failure that is told to the user without a traceback.
+
+    ``brief`` is one line; ``details`` is what the outside world answered; ``hint`` is what to
+    type next. ``kind`` (the class name) is what ``--output json`` carries.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, brief: str, *, details: str = "", hint: str = "") -> None:
+        super().__init__(brief)
+        self.brief = brief
+        self.details = details
+        self.hint = hint
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__
+
+
+class UsageError(MachineError):
+    exit_code = 2
+
+
+class BadName(UsageError):
+    exit_code = 1
+
+
+class BadOption(UsageError):
+    """An option's value cannot be what it should be."""
+
+
+class PreflightError(MachineError):
+    """A check before anything is made failed (docker-machine's exit code 3)."""
+
+    exit_code = 3
+
+
+class HostError(MachineError):
+    """Something about one machine of the store."""
+
+
+class HostNotFound(HostError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f'Docker machine "{name}" does not exist.',
+            hint='Use "machine ls" to list machines, or "machine create" to make one.',
+        )
+
+
+class HostExists(HostError):
+    def __init__(self, name: str, hint: str = "") -> None:
+        super().__init__(f'Docker machine "{name}" already exists', hint=hint)
+
+
+class HostNotRunning(HostError):
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(
+            f'Host is not running: "{name}" is {state}', hint=f"machine start {name}"
+        )
+
+
+class HostBusy(HostError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f'Another process is working on "{name}"',
+            hint="Wait for it to end, then run the same command again.",
+        )
+
+
+class HostGone(HostError):
+    exit_code = 4
+
+
+class StoreError(MachineError):
+    """The store cannot be read or written."""
+
+
+class RecordDamaged(StoreError):
+    """config.json is there and cannot be understood; it is left as it is."""
+
+
+class TemplateError(MachineError):
+    exit_code = 2
+
+
+class ImageError(MachineError):
+    pass
+
+
+class ImageNotFound(ImageError):
+    pass
+
+
+class DigestMismatch(ImageError):
+    pass
+
+
+class BundleError(MachineError):
+    pass
+
+
+class DriverError(MachineError):
+    """The provider refused or failed."""
+
+
+class DriverNotFound(DriverError):
+    def __init__(self, name: str, hint: str = "") -> None:
+        super().__init__(f'Driver "{name}" not found.', hint=hint)
+
+
+class Unsupported(DriverError):
+    """The driver cannot do this at all."""
+
+
+class GuestError(MachineError):
+    """The host was reached, or should have been, and did not do as asked."""
+
+
+class GuestUnreachable(GuestError):
+    pass
+
+
+class HostKeyMismatch(GuestError):
+    pass
+
+
+class CommandFailed(GuestError):
+    """A program ended with a code other than 0; ``code`` is that code."""
+
+    def __init__(self, brief: str, *, code: int, details: str = "", hint: str = "") -> None:
+        super().__init__(brief, details=details, hint=hint)
+        self.code = code
+
+
+class EngineError(MachineError):
+    """The container engine refused or failed."""
+
+
+class EngineUnreachable(EngineError):
+    pass
+
+
+class TimedOut(MachineError):
+    """A wait reached its limit."""

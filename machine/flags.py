@@ -1,0 +1,166 @@
+"""Options declared once, on a frozen dataclass: flag, variables, template key, help and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from machine.errors import BadOption
+
+C = TypeVar("C")
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the word that argparse, click and typer use
+    *,
+    env: tuple[str, ...] = (),
+    metavar: str = "",
+    low: int | None = None,
+    high: int | None = None,
+) -> Any:
+    """A field that the user may set. ``env`` are further variable names (docker-machine's own)."""
+    meta = {"help": help, "env": env, "metavar": metavar, "low": low, "high": high}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One field of a driver's config, as the command line shows it."""
+
+    key: str  # "boot_timeout": the field, and the template key
+    flag: str  # "--libvirt-boot-timeout"
+    env: tuple[str, ...]  # ("MACHINE_LIBVIRT_BOOT_TIMEOUT", ...): first one set wins
+    type: type  # str, int, bool, or tuple for a flag that repeats
+    default: Any
+    help: str
+    metavar: str
+    low: int | None
+    high: int | None
+
+
+def options(driver: str, config_type: type[Any]) -> list[Option]:
+    """The declared options of a driver's config dataclass, in order."""
+    hints = typing.get_type_hints(config_type)
+    found = []
+    for each in fields(config_type):
+        if "help" not in each.metadata:
+            continue
+        word = each.name.replace("_", "-")
+        variable = f"MACHINE_{driver}_{each.name}".replace("-", "_").upper()
+        found.append(
+            Option(
+                key=each.name,
+                flag=f"--{driver}-{word}",
+                env=(variable, *each.metadata["env"]),
+                type=_plain(hints[each.name]),
+                default=each.default,
+                help=each.metadata["help"],
+                metavar=each.metadata["metavar"],
+                low=each.metadata["low"],
+                high=each.metadata["high"],
+            )
+        )
+    return found
+
+
+def build(
+    driver: str, config_type: type[C], given: Mapping[str, Any], template: Mapping[str, Any]
+) -> C:
+    """A config from flags (``given``, by key), then variables, then the template's table.
+
+    Values may be text or already typed. Raises BadOption naming the flag, variable or key.
+    """
+    values: dict[str, Any] = {}
+    known = options(driver, config_type)
+    for opt in known:
+        if opt.key in given:
+            values[opt.key] = _typed(opt, given[opt.key], opt.flag)
+            continue
+        variable = next((name for name in opt.env if os.environ.get(name)), None)
+        if variable is not None:
+            values[opt.key] = _typed(opt, os.environ[variable], variable)
+        elif opt.key in template:
+            values[opt.key] = _typed(opt, template[opt.key], f"[{driver}] {opt.key}")
+    for name, where in ((given, "option"), (template, "template key")):
+        unknown = set(name) - {opt.key for opt in known}
+        if unknown:
+            keys = ", ".join(opt.key for opt in known)
+            raise BadOption(
+                f"The {driver} driver has no {where} {sorted(unknown)[0]!r}",
+                hint=f"It has: {keys}" if keys else "It has none.",
+            )
+    return config_type(**values)
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A config's or facts' values as JSON takes them."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(config).items()
+    }
+
+
+def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
+    """The reverse of ``as_dict``; keys that a newer version wrote are left out."""
+    hints = typing.get_type_hints(cls)
+    known = {each.name for each in fields(cls)}  # type: ignore[arg-type]
+    return cls(
+        **{
+            key: tuple(value) if _plain(hints[key]) is tuple else value
+            for key, value in values.items()
+            if key in known
+        }
+    )
+
+
+def _plain(hint: Any) -> type:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        return tuple
+    if origin is not None:  # int | None
+        inner = [each for each in typing.get_args(hint) if each is not type(None)]
+        return _plain(inner[0])
+    return typing.cast("type", hint)
+
+
+def _typed(opt: Option, value: Any, where: str) -> Any:
+    if opt.type is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise _bad(where, value, "a list")
+        return tuple(str(part) for part in parts)
+    if opt.type is bool:
+        if isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word in ("1", "true", "yes", "on"):
+            return True
+        if word in ("0", "false", "no", "off"):
+            return False
+        raise _bad(where, value, "true or false")
+    if opt.type is int:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = int(value)
+        except (TypeError, ValueError):
+            unit = f" ({opt.metavar})" if opt.metavar else ""
+            raise _bad(where, value, f"a whole number{unit}") from None
+        if (opt.low is not None and number < opt.low) or (
+            opt.high is not None and number > opt.high
+        ):
+            most = f" and at most {opt.high}" if opt.high is not None else ""
+            raise _bad(where, value, f"at least {opt.low}{most}")
+        return number
+    if isinstance(value, list | tuple | dict | bool):
+        raise _bad(where, value, "text")
+    return str(value)
+
+
+def _bad(where: str, value: Any, want: str) -> BadOption:
+    return BadOption(f"{where} is {value!r}, and must be {want}")

@@ -1,0 +1,167 @@
+"""The values that the parts of the tool hand to each other."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class State(StrEnum):
+    """A host's state in docker-machine's words; ``MISSING`` is rancher-machine's addition."""
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    SAVED = "Saved"
+    STOPPED = "Stopped"
+    STOPPING = "Stopping"
+    STARTING = "Starting"
+    ERROR = "Error"
+    TIMEOUT = "Timeout"
+    MISSING = "Not Found"
+    UNKNOWN = "Unknown"
+
+
+class Can(enum.Flag):
+    """What a driver is able to do; the core asks for these and never for a driver's name."""
+
+    NOTHING = 0
+    POWER = enum.auto()  # start, stop
+    KILL = enum.auto()
+    PAUSE = enum.auto()  # pause, resume
+    CONSOLE = enum.auto()  # the serial log
+    IDENTITY = enum.auto()  # boots our own images (an identity tar on a disk)
+    CLOUD_INIT = enum.auto()  # boots foreign cloud images (a NoCloud seed)
+    MEDIA = enum.auto()  # attaches read-only disks (the engine bundle)
+
+
+class FirstBoot(StrEnum):
+    """How an image takes on a host's identity at its first boot."""
+
+    IDENTITY = "identity"
+    CLOUD_INIT = "cloud-init"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How this computer reaches a host; a NAT forward may change both ports."""
+
+    host: str
+    ssh_port: int = 22
+    engine_port: int = 2376
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a provider says of one host at this moment."""
+
+    state: State
+    address: Address | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A verified guest image on this computer.
+
+    ``disk`` is qcow2. With ``kernel`` and ``initrd`` the hypervisor boots them directly with
+    ``cmdline``; without, the disk boots by itself (BIOS).
+    """
+
+    name: str  # "debian-13"
+    digest: str  # sha256 of the disk, hex
+    arch: str  # uname -m: x86_64, aarch64
+    os: str  # os-release ID
+    os_version: str  # os-release VERSION_ID
+    first_boot: FirstBoot
+    disk: Path
+    kernel: Path | None = None
+    initrd: Path | None = None
+    cmdline: str = ""
+    origin: str = ""  # where it came from, for `image show`
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One network card as the guest's network configuration names it, by its MAC address.
+
+    ``address`` with prefix length ("10.0.0.2/24") is set statically; None asks DHCP.
+    """
+
+    mac: str
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a host is from its first instruction on. Holds a private key: never log it."""
+
+    hostname: str
+    machine_id: str  # 32 hex digits
+    user: str
+    authorized_keys: tuple[str, ...]
+    host_key: str = field(repr=False)  # OpenSSH private key, ed25519
+    host_key_public: str
+    cloud_init: str = ""  # the template's extra cloud-config (YAML), for CLOUD_INIT images
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A read-only disk to attach for the first boot; the guest sees ``label`` as its serial."""
+
+    label: str  # at most 20 characters (virtio-blk's limit)
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """What ``Driver.create`` is asked to make."""
+
+    cpus: int
+    memory_mib: int
+    disk_gib: int
+    image: Image
+    identity: Identity
+    media: tuple[Medium, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OsRelease:
+    """The parts of /etc/os-release that decide which provisioner serves a host."""
+
+    id: str
+    id_like: tuple[str, ...] = ()
+    version_id: str = ""
+    pretty_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself over its API."""
+
+    version: str
+    api_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The client's side of mutual TLS: the three files that DOCKER_CERT_PATH holds."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the user chose for the engine; docker-machine's ``--engine-*`` flags."""
+
+    labels: tuple[str, ...] = ()  # k=v
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    storage_driver: str = ""
+    env: tuple[str, ...] = ()  # K=V of the daemon
+    opts: tuple[str, ...] = ()  # key=value, dockerd's long options, merged into daemon.json
+    tls_sans: tuple[str, ...] = ()

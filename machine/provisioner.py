@@ -1,0 +1,75 @@
+"""The contract of one OS family: primitives, never recipes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from machine.guest import Guest
+from machine.model import OsRelease
+
+
+class Provisioner(ABC):
+    """One family of systems, on one guest. Every primitive may be called twice."""
+
+    name: ClassVar[str]
+    ids: ClassVar[frozenset[str]]  # os-release IDs (and what ID_LIKE may name)
+    package_format: ClassVar[str] = ""  # "deb": which `packages` bundles it can install
+
+    def __init__(self, guest: Guest, release: OsRelease) -> None:
+        self.guest = guest
+        self.release = release
+
+    @abstractmethod
+    def install_packages(self, folder: str) -> None:
+        """Install the package files in ``folder`` on the guest, without a repository and without
+        starting any service. What is there already in the same or a newer version stays."""
+
+    @abstractmethod
+    def enable_service(self, unit: str) -> None:
+        """Let the service start at every boot; does not start it now."""
+
+    @abstractmethod
+    def restart_service(self, unit: str, *, timeout: float = 120) -> None:
+        """Start or restart it, and return when it is up. Raises CommandFailed with its log's tail."""
+
+    @abstractmethod
+    def service_is_active(self, unit: str) -> bool: ...
+
+    @abstractmethod
+    def reload_services(self) -> None:
+        """Make the service manager read changed unit files."""
+
+    @abstractmethod
+    def set_hostname(self, hostname: str) -> None: ...
+
+    def firewall_blocks(self, port: int) -> str:
+        """Name of an active firewall that would block ``port``, or ""."""
+        return ""
+
+
+def candidates(release: OsRelease) -> Sequence[str]:
+    """The IDs to look for, in order: its own, then what it is like, as os-release(5) says."""
+    return (release.id, *release.id_like)
+
+
+def parse_os_release(text: str) -> OsRelease:
+    """/etc/os-release as os-release(5) describes it: shell-like assignments, values may be quoted."""
+    import shlex
+
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, sign, value = line.strip().partition("=")
+        if sign and not key.startswith("#"):
+            try:
+                values[key] = "".join(shlex.split(value))
+            except ValueError:
+                values[key] = value
+    # shlex joins "rhel centos" into one word only when unquoted; quoted values keep their blanks
+    return OsRelease(
+        id=values.get("ID", "linux"),
+        id_like=tuple(values.get("ID_LIKE", "").split()),
+        version_id=values.get("VERSION_ID", ""),
+        pretty_name=values.get("PRETTY_NAME", ""),
+    )
