@@ -1,0 +1,121 @@
+"""One machine with everything that can be done to it: its record, driver, engine and guest."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from machine import registry
+from machine.driver import Driver, HostRef
+from machine.engine import Engine
+from machine.errors import HostGone, HostNotRunning
+from machine.events import Reporter
+from machine.flags import as_dict, from_dict
+from machine.model import Address, State, TlsFiles
+from machine.paths import MachineFolder
+from machine.record import Block, Record
+from machine.store import Store
+
+if TYPE_CHECKING:
+    from machine.ssh import SshGuest
+
+
+@dataclasses.dataclass
+class Host:
+    """A machine of the store. Making one loads its driver's code, and asks nobody anything."""
+
+    store: Store
+    record: Record
+    report: Reporter = dataclasses.field(default_factory=Reporter)
+
+    @classmethod
+    def load(cls, store: Store, name: str, report: Reporter | None = None) -> Self:
+        """Raises HostNotFound, RecordDamaged, StoreError. Whether the driver is installed shows
+        when ``driver`` is first used (DriverNotFound)."""
+        return cls(store, store.load(name), report or Reporter(host=name))
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def block(self) -> Block:
+        return self.record.ours
+
+    @property
+    def folder(self) -> MachineFolder:
+        return self.store.folder(self.name)
+
+    @property
+    def ssh_user(self) -> str:
+        return self.block.user
+
+    @cached_property
+    def driver(self) -> Driver[Any, Any]:
+        cls = registry.driver(self.record.driver_name)
+        block = self.block
+        return cls(
+            HostRef(self.name, block.id, self.folder.root),
+            from_dict(cls.config_type, block.config),
+            from_dict(cls.facts_type, block.facts),
+            checkpoint=self._checkpoint,
+            report=self.report,
+        )
+
+    @cached_property
+    def engine(self) -> type[Engine]:
+        return registry.engine(self.block.engine)
+
+    @property
+    def tls(self) -> TlsFiles:
+        return TlsFiles(self.folder.ca, self.folder.client_cert, self.folder.client_key)
+
+    def state(self) -> State:
+        return self.driver.state()
+
+    def address(self) -> Address:
+        return self.driver.address()
+
+    def url(self) -> str:
+        return self.engine.url(self.address())
+
+    def require_running(self) -> None:
+        """Raises HostNotRunning, or HostGone when the provider does not know it any more."""
+        state = self.state()
+        if state is State.MISSING:
+            raise HostGone(
+                f'"{self.name}" does not exist any more at its provider ({self.record.driver_name})',
+                hint=f"Forget it with: machine rm {self.name}",
+            )
+        if state is not State.RUNNING:
+            raise HostNotRunning(self.name, state)
+
+    def client_env(self) -> dict[str, str | None]:
+        """The variables that make the engine's client talk to this machine."""
+        return self.engine.client_env(self.url(), self.folder.root)
+
+    def guest(self, *, timeout: float = 20) -> SshGuest:
+        """Log in; a context manager. Raises GuestUnreachable, HostKeyMismatch."""
+        from machine import ssh
+
+        return ssh.connect(
+            self.address(),
+            user=self.ssh_user,
+            key=self.folder.ssh_key,
+            known_hosts=self.folder.known_hosts,
+            timeout=timeout,
+        )
+
+    def save(self) -> None:
+        self.store.save(self.record)
+
+    def _checkpoint(self, facts: Any) -> None:
+        self.block.facts = as_dict(facts)
+        self.save()
+
+
+def certs_lock(store: Store) -> Path:
+    """The one lock under which the store's CA is made."""
+    return store.folders.locks / "certs.lock"

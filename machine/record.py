@@ -1,0 +1,265 @@
+"""One machine's config.json: docker-machine's keys for others to read, one block of ours beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from machine.compat import migrate
+from machine.errors import RecordDamaged
+from machine.model import Address, EngineOptions
+from machine.paths import MachineFolder, StoreFolder
+
+SCHEMA = 1
+"""Version of our own block; a newer one is refused."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """How far a create got. ``done`` holds finished steps in order; ``step`` the one at work."""
+
+    done: list[str] = field(default_factory=list)
+    step: str = ""
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class Block:
+    """What ``machine`` itself needs to know of a machine (the key ``Machine``)."""
+
+    id: str
+    created: str
+    template: str = ""
+    image: str = ""
+    image_digest: str = ""
+    user: str = "machine"
+    cpus: int = 1
+    memory_mib: int = 1024
+    disk_gib: int = 10
+    boot_timeout: int = 600
+    cloud_init: str = ""
+    engine: str = "docker"
+    bundle: str = ""
+    bundle_kind: str = "packages"
+    config: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
+    schema: int = SCHEMA
+
+
+@dataclass(slots=True)
+class Record:
+    """A loaded config.json. ``raw`` keeps every key, known or not, as it was read."""
+
+    name: str
+    driver_name: str
+    raw: dict[str, Any]
+    block: Block | None  # None: made by docker-machine itself
+    migrated: bool = False
+
+    @property
+    def ours(self) -> Block:
+        if self.block is None:
+            raise RecordDamaged(
+                f'"{self.name}" was made by docker-machine with the {self.driver_name} driver',
+                details="Its record has no block of ours, so there is no way to drive it from here.",
+                hint=f"Forget it with: machine rm -f {self.name}",
+            )
+        return self.block
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        host = self.raw.get("HostOptions") or {}
+        engine = host.get("EngineOptions") or {}
+        auth = host.get("AuthOptions") or {}
+        return EngineOptions(
+            labels=tuple(engine.get("Labels") or ()),
+            insecure_registries=tuple(engine.get("InsecureRegistry") or ()),
+            registry_mirrors=tuple(engine.get("RegistryMirror") or ()),
+            storage_driver=engine.get("StorageDriver") or "",
+            env=tuple(engine.get("Env") or ()),
+            opts=tuple(engine.get("ArbitraryFlags") or ()),
+            tls_sans=tuple(auth.get("ServerCertSANs") or ()),
+        )
+
+    def note_address(self, address: Address) -> None:
+        """What docker-machine's own readers look up; never relied on by us."""
+        driver = self.raw["Driver"]
+        driver["IPAddress"], driver["SSHPort"] = address.host, address.ssh_port
+        driver["EnginePort"] = address.engine_port
+
+    def place(self, store: StoreFolder) -> None:
+        """Write the store's present folder into the absolute paths that other tools read."""
+        folder = store.machine(self.name)
+        self.raw.setdefault("Driver", {}).update(_driver_paths(self.raw, store, folder, self.block))
+        host = self.raw.setdefault("HostOptions", {})
+        auth = host.get("AuthOptions")
+        host["AuthOptions"] = {**(auth or {}), **_auth_paths(store, folder)}
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as ``machine inspect`` prints it and the store writes it."""
+        data = dict(self.raw)
+        if self.block is not None:
+            data["Machine"] = {**(self.raw.get("Machine") or {}), **dataclasses.asdict(self.block)}
+        return data
+
+
+def new(name: str, driver_name: str, block: Block, engine: EngineOptions) -> Record:
+    """A fresh record with every key that docker-machine 0.16 writes (PERSISTED schema 3)."""
+    raw: dict[str, Any] = {
+        "ConfigVersion": migrate.CURRENT,
+        "Driver": {
+            "IPAddress": "",
+            "MachineName": name,
+            "SSHUser": block.user,
+            "SSHPort": 0,
+            "SSHKeyPath": "",
+            "StorePath": "",
+            "SwarmMaster": False,
+            "SwarmHost": "",
+            "SwarmDiscovery": "",
+        },
+        "DriverName": driver_name,
+        "HostOptions": {
+            "Driver": "",
+            "Memory": 0,
+            "Disk": 0,
+            "EngineOptions": _engine_options(engine),
+            "SwarmOptions": _swarm_options(),
+            "AuthOptions": {"ServerCertSANs": list(engine.tls_sans)},
+        },
+        "Name": name,
+    }
+    return Record(name, driver_name, raw, block)
+
+
+def block(**values: Any) -> Block:
+    """Our block of a new machine, with its id and time of birth."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Block(id=str(uuid.uuid4()), created=now, **values)
+
+
+def parse(name: str, text: str) -> Record:
+    """A record from config.json's text. Raises RecordDamaged with what is wrong; guesses nothing."""
+    try:
+        raw = json.loads(text)
+    except ValueError as exc:
+        raise _damaged(name, f"not JSON: {exc}") from None
+    if not isinstance(raw, dict):
+        raise _damaged(name, "not a JSON object")
+    try:
+        raw, migrated = migrate.migrate(raw)
+    except ValueError as exc:
+        raise _damaged(name, str(exc)) from None
+    for key, kind in (("DriverName", str), ("Driver", dict), ("HostOptions", dict)):
+        if not isinstance(raw.get(key), kind):
+            raise _damaged(name, f"{key} is missing or no {kind.__name__}")
+    ours = raw.get("Machine")
+    return Record(name, raw["DriverName"], raw, _block(name, ours) if ours else None, migrated)
+
+
+def _block(name: str, values: object) -> Block:
+    if not isinstance(values, dict):
+        raise _damaged(name, "Machine is no object")
+    schema = values.get("schema")
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise _damaged(name, f"Machine.schema is {schema!r}; this version knows up to {SCHEMA}")
+    journal = values.get("journal")
+    checked = _checked(name, "Machine", Block, {**values, "journal": {}})
+    checked["journal"] = Journal(
+        **_checked(name, "Machine.journal", Journal, journal if isinstance(journal, dict) else {})
+    )
+    return Block(**checked)
+
+
+def _checked(name: str, where: str, cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``cls`` in ``values``, each of the type of its default or annotation."""
+    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool, "Journal": dict}
+    known = {}
+    for each in dataclasses.fields(cls):
+        kind = kinds.get(str(each.type)) or (list if str(each.type).startswith("list") else dict)
+        if each.name in values:
+            value = values[each.name]
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise _damaged(name, f"{where}.{each.name} is {value!r}, no {kind.__name__}")
+            known[each.name] = value
+        elif (
+            each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        ):
+            raise _damaged(name, f"{where}.{each.name} is missing")
+    return known
+
+
+def _damaged(name: str, why: str) -> RecordDamaged:
+    return RecordDamaged(
+        f'The record of "{name}" cannot be read: {why}',
+        hint=f"Mend machines/{name}/config.json by hand, or forget it with: machine rm -f {name}",
+    )
+
+
+def _engine_options(engine: EngineOptions) -> dict[str, Any]:
+    return {
+        "ArbitraryFlags": list(engine.opts),
+        "Dns": None,
+        "GraphDir": "",
+        "Env": list(engine.env),
+        "Ipv6": False,
+        "InsecureRegistry": list(engine.insecure_registries),
+        "Labels": list(engine.labels),
+        "LogLevel": "",
+        "StorageDriver": engine.storage_driver,
+        "SelinuxEnabled": False,
+        "TlsVerify": True,
+        "RegistryMirror": list(engine.registry_mirrors),
+        "InstallURL": "",
+    }
+
+
+def _swarm_options() -> dict[str, Any]:
+    return {
+        "IsSwarm": False,
+        "Address": "",
+        "Discovery": "",
+        "Agent": False,
+        "Master": False,
+        "Host": "",
+        "Image": "",
+        "Strategy": "",
+        "Heartbeat": 0,
+        "Overcommit": 0,
+        "ArbitraryFlags": [],
+        "ArbitraryJoinFlags": [],
+        "Env": None,
+        "IsExperimental": False,
+    }
+
+
+def _driver_paths(
+    raw: Mapping[str, Any], store: StoreFolder, folder: MachineFolder, block: Block | None
+) -> dict[str, str]:
+    if block is None:
+        key = str((raw.get("Driver") or {}).get("SSHKeyPath") or "")
+        name = key.rpartition("/")[2] or "id_rsa"
+        return {"StorePath": str(store.root), "SSHKeyPath": str(folder.root / name)}
+    return {"StorePath": str(store.root), "SSHKeyPath": str(folder.ssh_key)}
+
+
+def _auth_paths(store: StoreFolder, folder: MachineFolder) -> dict[str, Any]:
+    return {
+        "CertDir": str(store.certs),
+        "CaCertPath": str(store.certs / "ca.pem"),
+        "CaPrivateKeyPath": str(store.certs / "ca-key.pem"),
+        "CaCertRemotePath": "",
+        "ServerCertPath": str(folder.server_cert),
+        "ServerKeyPath": str(folder.server_key),
+        "ClientKeyPath": str(store.certs / "key.pem"),
+        "ServerCertRemotePath": "",
+        "ServerKeyRemotePath": "",
+        "ClientCertPath": str(store.certs / "cert.pem"),
+        "StorePath": str(folder.root),
+    }

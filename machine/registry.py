@@ -1,0 +1,92 @@
+"""Names of plugins to their classes: ours from a table of strings, others by entry point on a miss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from machine.driver import Driver
+from machine.engine import Engine
+from machine.errors import DriverNotFound, EngineError, UsageError
+from machine.provisioner import Provisioner
+from machine.shell import Shell
+
+DRIVERS: Final = {
+    "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
+}
+ENGINES: Final = {
+    "docker": "machine.runtime.docker.engine:DockerEngine",
+}
+PROVISIONERS: Final = {
+    "debian": "machine.provisioners.debian:Debian",
+    "redhat": "machine.provisioners.redhat:RedHat",
+    "suse": "machine.provisioners.suse:Suse",
+    "alpine": "machine.provisioners.alpine:Alpine",
+}
+SHELLS: Final = {
+    "posix": "machine.shells.posix",
+    "fish": "machine.shells.fish",
+    "tcsh": "machine.shells.tcsh",
+    "powershell": "machine.shells.powershell",
+    "cmd": "machine.shells.cmd",
+    "emacs": "machine.shells.emacs",
+    "nushell": "machine.shells.nushell",
+}
+
+
+def driver(name: str) -> type[Driver[Any, Any]]:
+    """Raises DriverNotFound with the names that there are."""
+    found = _find("machine.drivers", DRIVERS, name)
+    if found is None:
+        known = ", ".join(names("machine.drivers", DRIVERS))
+        raise DriverNotFound(name, hint=f"Installed drivers: {known}")
+    return found  # type: ignore[no-any-return]
+
+
+def engine(name: str) -> type[Engine]:
+    found = _find("machine.engines", ENGINES, name)
+    if found is None:
+        known = ", ".join(names("machine.engines", ENGINES))
+        raise EngineError(f'Engine "{name}" not found.', hint=f"Installed engines: {known}")
+    return found  # type: ignore[no-any-return]
+
+
+def provisioners() -> list[type[Provisioner]]:
+    """All of them: a guest's os-release decides, so each has to be asked for its IDs."""
+    ours = [_load(target) for target in PROVISIONERS.values()]
+    return [*ours, *(entry.load() for entry in _entry_points("machine.provisioners"))]
+
+
+def shell(name: str) -> Shell:
+    found = _find("machine.shells", SHELLS, name)
+    if found is None:
+        known = ", ".join(names("machine.shells", SHELLS))
+        raise UsageError(f'Shell "{name}" is not known.', hint=f"Known shells: {known}")
+    return found  # type: ignore[no-any-return]
+
+
+def names(group: str, table: Mapping[str, str]) -> list[str]:
+    """Every installed plugin of a group, by name alone: nothing is imported."""
+    return sorted({*table, *(entry.name for entry in _entry_points(group))})
+
+
+def _find(group: str, table: Mapping[str, str], name: str) -> Any | None:
+    if name in table:
+        return _load(table[name])
+    for entry in _entry_points(group):  # about 40 ms, hence only on a miss
+        if entry.name == name:
+            return entry.load()
+    return None
+
+
+def _load(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    loaded = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def _entry_points(group: str) -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=group)

@@ -1,0 +1,171 @@
+"""From a booted guest to an engine that answers: the part that create, provision and start share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from machine import wait
+from machine.engine import Engine, ServerTls
+from machine.errors import BundleError, DriverError, GuestUnreachable, MachineError
+from machine.host import Host, certs_lock
+from machine.model import EngineInfo, State
+from machine.provision_detect import detect
+from machine.provisioner import Provisioner
+from machine.runtime.bundle import Bundle, BundleCache, deliver, discard
+from machine.store import write
+
+if TYPE_CHECKING:
+    from machine.ssh import SshGuest
+
+ENGINE_ANSWERS = 180
+"""Seconds for an engine that was started to answer; 30 s were seen under emulation, on a busy host."""
+
+
+@dataclass
+class Session:
+    """A login to a host whose system is known."""
+
+    host: Host
+    guest: SshGuest
+    provisioner: Provisioner
+    engine: Engine
+
+    @classmethod
+    def open(cls, host: Host) -> Self:
+        guest = host.guest()
+        try:
+            provisioner = detect(guest)
+            return cls(host, guest, provisioner, host.engine(guest, provisioner))
+        except BaseException:
+            guest.close()
+            raise
+
+    def close(self) -> None:
+        self.guest.close()
+
+    def install_engine(self, bundle: Bundle) -> None:
+        folder = deliver(self.guest, bundle, self.host.report)
+        self.engine.install(folder, bundle.kind)
+        discard(self.guest)
+
+    def configure_engine(self, *, fresh_certificate: bool = False) -> bool:
+        """Bring configuration and certificates to what the record says; True if it changed."""
+        host = self.host
+        if fresh_certificate or not host.folder.server_cert.exists():
+            issue_server_certificate(host)
+        tls = ServerTls(
+            ca=host.folder.ca.read_bytes(),
+            cert=host.folder.server_cert.read_bytes(),
+            key=host.folder.server_key.read_bytes(),
+        )
+        labels = {"provider": host.record.driver_name}  # docker-machine always adds it
+        return self.engine.configure(host.record.engine_options, labels, tls)
+
+
+def bundle_for(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
+    """The bundle that the create settled on, or else the newest that fits. Raises BundleError."""
+    block = host.block
+    cache = BundleCache()
+    found = cache.find(block.engine, os_id, os_version, arch, block.bundle_kind)
+    if found is None:
+        raise BundleError(
+            f"There is no {block.bundle_kind} bundle of {block.engine} for {os_id} {os_version}",
+            hint="machine bundle build makes one; machine bundle ls shows what is there",
+        )
+    return found
+
+
+def ensure_bundle(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
+    """As ``bundle_for``, and builds one if there is none."""
+    block = host.block
+    return BundleCache().ensure(
+        host.engine, os_id, os_version, arch, block.bundle_kind, report=host.report
+    )
+
+
+def wait_for_ssh(host: Host) -> None:
+    """Return when a login succeeds. Ends early when the VM is not running any more, or its host
+    key is not ours. Raises TimedOut, DriverError, HostKeyMismatch."""
+    last = ""
+
+    def login() -> bool:
+        nonlocal last
+        state = host.state()
+        if state not in (State.RUNNING, State.STARTING, State.UNKNOWN):
+            raise DriverError(
+                f'"{host.name}" stopped while it was booting (state: {state})',
+                details=host.driver.explain(),
+                hint=f"machine console {host.name}",
+            )
+        try:
+            host.guest(timeout=10).close()
+        except (GuestUnreachable, DriverError) as exc:
+            if not getattr(exc, "retry", True):
+                raise
+            last = _one_line(exc)
+            return False
+        return True
+
+    wait.until(
+        f'"{host.name}" to take a login over SSH',
+        login,
+        timeout=host.block.boot_timeout,
+        hint=f"machine console {host.name} shows how far its boot got; "
+        "a slow computer may need a longer boot timeout",
+        last_answer=lambda: f"Last answer: {last}",
+    )
+
+
+def verify(host: Host, *, timeout: float = ENGINE_ANSWERS) -> EngineInfo:
+    """The engine's own answer over mutual TLS, from here. Raises TimedOut with its last answer."""
+    last = ""
+
+    def probe() -> EngineInfo | None:
+        nonlocal last
+        try:
+            return host.engine.probe(host.address(), host.tls, timeout=10)
+        except MachineError as exc:
+            last = _one_line(exc)
+            return None
+
+    return wait.until(
+        f'the engine of "{host.name}" to answer at {host.url()}',
+        probe,
+        timeout=timeout,
+        hint=f"machine ssh {host.name} sudo journalctl -u docker -n 50",
+        last_answer=lambda: f"Last answer: {last}",
+    )
+
+
+def issue_server_certificate(host: Host) -> None:
+    """A new key and certificate for the engine, valid for its name, address and ``--tls-san``."""
+    from machine.tls import Authority
+
+    authority = Authority(host.store.folders.certs, certs_lock(host.store))
+    names = [host.name, host.address().host, "localhost", "127.0.0.1"]
+    cert, key = authority.issue_server([*names, *host.record.engine_options.tls_sans])
+    write(host.folder.server_key, key)
+    write(host.folder.server_cert, cert, mode=0o644)
+
+
+def certificate_fits(host: Host) -> bool:
+    """Whether the engine's certificate names the address that the host has now."""
+    from machine.tls import names_of
+
+    path = host.folder.server_cert
+    return path.exists() and host.address().host in names_of(path.read_bytes())
+
+
+def copy_client_certs(host: Host) -> None:
+    """The client's files into the machine's folder, so that it can be DOCKER_CERT_PATH."""
+    certs = host.store.folders.certs
+    write(host.folder.ca, (certs / "ca.pem").read_bytes(), mode=0o644)
+    write(host.folder.client_cert, (certs / "cert.pem").read_bytes(), mode=0o644)
+    write(host.folder.client_key, (certs / "key.pem").read_bytes())
+
+
+
+
+def _one_line(exc: MachineError) -> str:
+    return " - ".join(part for part in (exc.brief, exc.details.strip()) if part)

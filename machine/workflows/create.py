@@ -1,0 +1,274 @@
+"""The walk of a create: steps with names, each on disk when it is done, resumed or undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from machine import flags, record, registry
+from machine.errors import GuestError, HostError, MachineError, PreflightError, TemplateError
+from machine.events import Emit, Reporter, ignore
+from machine.host import Host, certs_lock
+from machine.images import ImageCache
+from machine.model import Can, EngineOptions, FirstBoot, Identity, Image, Medium, VmSpec
+from machine.runtime.bundle import Bundle, BundleCache
+from machine.store import Store, check_name, write
+from machine.template import HostTemplate
+from machine.workflows import bootstrap, console, remove
+
+BUNDLE_LABEL: Final = "machine-bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """What the user asked for; ``given`` holds the driver's options by key."""
+
+    name: str
+    driver: str
+    template: HostTemplate
+    given: Mapping[str, Any] = field(default_factory=dict)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    keep_on_failure: bool = False
+
+
+def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
+    """Make a machine whose engine answers. On failure everything is undone again, unless
+    ``keep_on_failure``; a kill leaves a machine for ``resume`` or ``remove``."""
+    check_name(request.name)
+    host = Host(store, _record(request), Reporter(emit, request.name))
+    _ = host.driver  # an unknown driver is told before anything is written
+    with store.lock(request.name):
+        store.reserve(host.record)
+        _finish(host, keep=request.keep_on_failure)
+    return host
+
+
+def resume(store: Store, name: str, emit: Emit = ignore) -> Host:
+    """Go on after the last finished step of a create that was cut off. Keeps what there is when
+    it fails again. Raises HostError when the create had ended already."""
+    host = Host.load(store, name, Reporter(emit, name))
+    with store.lock(name):
+        host = Host.load(store, name, host.report)
+        if host.block.journal.finished:
+            raise HostError(f'"{name}" is complete: there is nothing to resume')
+        _finish(host, keep=True)
+    return host
+
+
+def _record(request: CreateRequest) -> record.Record:
+    template = request.template
+    cls = registry.driver(request.driver)
+    config = flags.build(
+        request.driver, cls.config_type, request.given, template.driver.get(request.driver, {})
+    )
+    block = record.block(
+        template=template.name,
+        image=template.image,
+        user=template.user,
+        cpus=_chosen(config, "cpus", template.cpus),
+        memory_mib=_chosen(config, "memory", template.memory_mib),
+        disk_gib=_chosen(config, "disk_size", template.disk_gib),
+        boot_timeout=_chosen(config, "boot_timeout", 600),
+        cloud_init=template.cloud_init,
+        engine=template.engine,
+        bundle_kind=template.bundle,
+        config=flags.as_dict(config),
+    )
+    return record.new(request.name, request.driver, block, request.engine)
+
+
+def _chosen(config: Any, key: str, default: int) -> int:
+    value = getattr(config, key, None)
+    return default if value is None else int(value)
+
+
+def _finish(host: Host, *, keep: bool) -> None:
+    walk = Walk(host)
+    journal = host.block.journal
+    try:
+        for name, title, work in STEPS:
+            if name in journal.done:
+                continue
+            journal.step = name
+            host.save()
+            with host.report.step(name, title):
+                work(walk)
+            journal.done.append(name)
+            host.save()
+        journal.step, journal.finished = "", True
+        host.save()
+    except MachineError as exc:
+        walk.close()
+        if not keep:
+            _undo(host, exc)
+        else:
+            exc.hint = _hints(
+                exc.hint,
+                f"Go on with: machine create --resume {host.name}\n"
+                f"or remove it with: machine rm {host.name}",
+            )
+        raise
+    finally:
+        walk.close()
+
+
+def _undo(host: Host, exc: MachineError) -> None:
+    """Remove what was made; if even that fails, the record stays, so that nothing is orphaned."""
+    try:
+        with host.report.step("undo", "Removing what was made"):
+            remove.discard(host)
+    except MachineError as second:
+        exc.hint = _hints(exc.hint, f"It could not be undone ({second}): machine rm {host.name}")
+    else:
+        if "vm" in host.block.journal.done or host.block.journal.step == "vm":
+            exc.hint = _hints(exc.hint, "To look into a failed machine: create --keep-on-failure")
+
+
+def _hints(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)
+
+
+class Walk:
+    """What the steps of one create share; each value is found again after a kill."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._session: bootstrap.Session | None = None
+
+    @cached_property
+    def image(self) -> Image:
+        block = self.host.block
+        return ImageCache().find(block.image_digest or block.image)
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        return bootstrap.bundle_for(self.host, self.image.os, self.image.os_version, self.image.arch)
+
+    @property
+    def session(self) -> bootstrap.Session:
+        if self._session is None:
+            self._session = bootstrap.Session.open(self.host)
+        return self._session
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def _preflight(walk: Walk) -> None:
+    if not walk.host.folder.record.exists():
+        raise PreflightError(f'The record of "{walk.host.name}" is gone')
+    walk.host.driver.preflight()
+
+
+def _image(walk: Walk) -> None:
+    block = walk.host.block
+    image = ImageCache().ensure(block.image, walk.host.report)
+    needed = Can.IDENTITY if image.first_boot is FirstBoot.IDENTITY else Can.CLOUD_INIT
+    if needed not in walk.host.driver.can:
+        raise TemplateError(
+            f"The {walk.host.record.driver_name} driver cannot boot the image {image.name} "
+            f"(first boot: {image.first_boot})",
+            hint="machine image ls shows the images; choose another template",
+        )
+    block.image_digest = image.digest
+
+
+def _bundle(walk: Walk) -> None:
+    image = walk.image
+    bundle = bootstrap.ensure_bundle(walk.host, image.os, image.os_version, image.arch)
+    walk.host.block.bundle = bundle.sha256
+
+
+def _keys(walk: Walk) -> None:
+    from machine import keys, ssh
+    from machine.tls import Authority
+
+    host, folder = walk.host, walk.host.folder
+    user, guest = keys.ed25519(comment=host.name), keys.ed25519(comment=host.name)
+    write(folder.ssh_key, user.private.encode())
+    write(folder.ssh_key_public, user.public.encode() + b"\n", mode=0o644)
+    write(folder.host_key, guest.private.encode())
+    write(folder.known_hosts, ssh.known_hosts_line(guest.public).encode(), mode=0o644)
+    Authority(host.store.folders.certs, certs_lock(host.store)).ensure()
+    bootstrap.copy_client_certs(host)
+
+
+def _vm(walk: Walk) -> None:
+    from machine.keys import public_of
+
+    host, block, folder = walk.host, walk.host.block, walk.host.folder
+    host_key = folder.host_key.read_text()
+    identity = Identity(
+        hostname=host.name,
+        machine_id=block.id.replace("-", ""),
+        user=block.user,
+        authorized_keys=(folder.ssh_key_public.read_text().strip(),),
+        host_key=host_key,
+        host_key_public=public_of(host_key),
+        cloud_init=block.cloud_init,
+    )
+    media: tuple[Medium, ...] = ()
+    if Can.MEDIA in host.driver.can:
+        media = (Medium(BUNDLE_LABEL, walk.bundle.path, walk.bundle.sha256),)
+    host.driver.create(
+        VmSpec(block.cpus, block.memory_mib, block.disk_gib, walk.image, identity, media)
+    )
+
+
+def _boot(walk: Walk) -> None:
+    host = walk.host
+    try:
+        bootstrap.wait_for_ssh(host)
+    except GuestError:
+        raise
+    except MachineError as exc:
+        exc.details = console.explain(host, exc.details)
+        raise
+    host.record.note_address(host.address())
+
+
+def _system(walk: Walk) -> None:
+    walk.session.provisioner.set_hostname(walk.host.name)
+
+
+def _install(walk: Walk) -> None:
+    walk.session.install_engine(walk.bundle)
+
+
+def _configure(walk: Walk) -> None:
+    walk.session.configure_engine(fresh_certificate=True)
+
+
+def _start(walk: Walk) -> None:
+    walk.session.engine.restart()
+
+
+def _verify(walk: Walk) -> None:
+    bootstrap.verify(walk.host)
+
+
+def _settle(walk: Walk) -> None:
+    walk.host.driver.settle()
+    walk.host.folder.host_key.unlink(missing_ok=True)
+
+
+STEPS: Final[tuple[tuple[str, str, Callable[[Walk], None]], ...]] = (
+    ("preflight", "Checking that it can be made", _preflight),
+    ("image", "Getting the image", _image),
+    ("bundle", "Getting the engine bundle", _bundle),
+    ("keys", "Making keys and certificates", _keys),
+    ("vm", "Making the VM", _vm),
+    ("boot", "Waiting for SSH", _boot),
+    ("system", "Detecting the system", _system),
+    ("install", "Installing the engine", _install),
+    ("configure", "Configuring the engine", _configure),
+    ("start", "Starting the engine", _start),
+    ("verify", "Asking the engine over TLS", _verify),
+    ("settle", "Removing first-boot media", _settle),
+)
+"""Names are stored in the journal: renaming one breaks the resuming of older records."""
+

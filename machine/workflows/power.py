@@ -1,0 +1,131 @@
+"""Start, stop, restart and kill, each waiting until it is true."""
+
+from __future__ import annotations
+
+from machine import wait
+from machine.errors import DriverError, HostError, HostGone, MachineError, TimedOut
+from machine.events import Emit, Reporter, ignore
+from machine.host import Host
+from machine.model import State
+from machine.store import Store
+from machine.workflows import bootstrap, console
+
+STOP_TIMEOUT = 90
+"""Seconds for a guest to shut down; 20 s were seen under emulation on a busy computer."""
+
+
+def start(store: Store, name: str, emit: Emit = ignore) -> None:
+    """Raises HostError when it runs already (docker-machine's answer)."""
+    report = Reporter(emit, name)
+    with store.lock(name, wait=5):
+        host = Host.load(store, name, report)
+        if _state(host) is State.RUNNING:
+            raise HostError(f'Host "{name}" is already running')
+        _start(host)
+
+
+def stop(
+    store: Store,
+    name: str,
+    emit: Emit = ignore,
+    *,
+    timeout: float = STOP_TIMEOUT,
+    force: bool = False,
+) -> None:
+    """Ask the guest to shut down and wait ``timeout`` seconds; power off after that only with
+    ``force``. Raises TimedOut, and HostError when it is stopped already."""
+    report = Reporter(emit, name)
+    with store.lock(name, wait=5):
+        host = Host.load(store, name, report)
+        if _state(host) in (State.STOPPED, State.SAVED):
+            raise HostError(f'Host "{name}" is already stopped')
+        _stop(host, timeout, force=force)
+
+
+def restart(
+    store: Store,
+    name: str,
+    emit: Emit = ignore,
+    *,
+    timeout: float = STOP_TIMEOUT,
+    force: bool = False,
+) -> None:
+    """A running host goes down and up again; a stopped one is started."""
+    report = Reporter(emit, name)
+    with store.lock(name, wait=5):
+        host = Host.load(store, name, report)
+        if _state(host) not in (State.STOPPED, State.SAVED):
+            _stop(host, timeout, force=force)
+        _start(host)
+
+
+def kill(store: Store, name: str, emit: Emit = ignore) -> None:
+    report = Reporter(emit, name)
+    with store.lock(name, wait=5):
+        host = Host.load(store, name, report)
+        if _state(host) is State.STOPPED:
+            raise HostError(f'Host "{name}" is already stopped')
+        with report.step("kill", "Powering off"):
+            host.driver.kill()
+
+
+def _state(host: Host) -> State:
+    state = host.state()
+    if state is State.MISSING:
+        raise HostGone(
+            f'"{host.name}" does not exist any more at its provider ({host.record.driver_name})',
+            hint=f"Forget it with: machine rm {host.name}",
+        )
+    if state is State.UNKNOWN:
+        raise DriverError(
+            f'The {host.record.driver_name} provider of "{host.name}" cannot be asked',
+            details=host.driver.explain(),
+            hint="machine doctor",
+        )
+    return state
+
+
+def _start(host: Host) -> None:
+    with host.report.step("start", "Starting the VM"):
+        host.driver.start()
+    with host.report.step("boot", "Waiting for SSH"):
+        try:
+            bootstrap.wait_for_ssh(host)
+        except (TimedOut, DriverError) as exc:
+            exc.details = console.explain(host, exc.details)
+            raise
+    host.record.note_address(host.address())
+    host.save()
+    if not bootstrap.certificate_fits(host):
+        with host.report.step("certificate", "Renewing the certificate for the new address"):
+            renew_certificate(host)
+    with host.report.step("engine", "Waiting for the engine"):
+        bootstrap.verify(host)
+
+
+def renew_certificate(host: Host) -> None:
+    """A new server certificate onto the host; restarts the engine."""
+    session = bootstrap.Session.open(host)
+    try:
+        session.configure_engine(fresh_certificate=True)
+        session.engine.restart()
+    finally:
+        session.close()
+
+
+def _stop(host: Host, timeout: float, *, force: bool) -> None:
+    try:
+        with host.report.step("stop", "Shutting down"):
+            host.driver.stop()
+            wait.until(
+                f'"{host.name}" to shut down',
+                lambda: host.state() in (State.STOPPED, State.MISSING),
+                timeout=timeout,
+                hint=f"Wait longer with --timeout, or power it off: machine stop --force {host.name}",
+            )
+    except MachineError:
+        if not force:
+            raise
+        host.report.warn("It did not shut down by itself; powering off")
+        with host.report.step("kill", "Powering off"):
+            host.driver.kill()

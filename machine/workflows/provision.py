@@ -1,0 +1,72 @@
+"""Bring a host that exists back to what its record says, and renew its certificates."""
+
+from __future__ import annotations
+
+from machine.events import Emit, Reporter, ignore
+from machine.host import Host, certs_lock
+from machine.store import Store
+from machine.workflows import bootstrap, power
+
+
+def provision(store: Store, name: str, emit: Emit = ignore) -> bool:
+    """Engine, configuration and certificates as recorded; True if anything had to change. The
+    engine is restarted only then."""
+    report = Reporter(emit, name)
+    with store.lock(name, wait=5):
+        host = Host.load(store, name, report)
+        host.require_running()
+        with report.step("system", "Detecting the system"):
+            session = bootstrap.Session.open(host)
+        try:
+            changed = _bring_up(session)
+        finally:
+            session.close()
+        with report.step("verify", "Asking the engine over TLS"):
+            bootstrap.verify(host)
+        return changed
+
+
+def _bring_up(session: bootstrap.Session) -> bool:
+    host, report = session.host, session.host.report
+    changed = False
+    if session.engine.installed_version() is None:
+        with report.step("install", "Installing the engine"):
+            release = session.provisioner.release
+            arch = session.guest.run("uname", "-m").stdout.strip()
+            session.install_engine(
+                bootstrap.ensure_bundle(host, release.id, release.version_id, arch)
+            )
+            changed = True
+    with report.step("configure", "Configuring the engine"):
+        renew = not bootstrap.certificate_fits(host)
+        changed = session.configure_engine(fresh_certificate=renew) or changed
+    if changed:
+        with report.step("start", "Starting the engine"):
+            session.engine.restart()
+    return changed
+
+
+def regenerate_certs(store: Store, name: str, emit: Emit = ignore) -> None:
+    """A new server certificate, and the store's present client certificate in the machine's
+    folder. Restarts the engine: dockerd reads its certificate once."""
+    report = Reporter(emit, name)
+    with store.lock(name, wait=5):
+        host = Host.load(store, name, report)
+        host.require_running()
+        bootstrap.copy_client_certs(host)
+        with report.step("certificate", "Renewing the server certificate"):
+            power.renew_certificate(host)
+        with report.step("verify", "Asking the engine over TLS"):
+            bootstrap.verify(host)
+
+
+def renew_client_certificate(store: Store) -> None:
+    """A new client certificate from the same CA, in certs/ and in every machine's folder. The
+    engines trust the CA, so none of them is touched."""
+    from machine.tls import Authority
+
+    authority = Authority(store.folders.certs, certs_lock(store))
+    authority.renew_client()
+    for name in store.names():
+        if store.folder(name).ca.exists():
+            bootstrap.copy_client_certs(Host(store, store.load(name)))

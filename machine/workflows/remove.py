@@ -1,0 +1,34 @@
+"""Removal: first everything outside the store, then the record, so that nothing is orphaned."""
+
+from __future__ import annotations
+
+from machine.errors import HostNotFound, MachineError
+from machine.events import Emit, Reporter, ignore
+from machine.host import Host
+from machine.store import Store
+
+
+def remove(store: Store, name: str, emit: Emit = ignore, *, force: bool = False) -> None:
+    """Remove a machine in any state, a half-made one too. With ``force`` the record goes even if
+    the provider cannot be asked, and a warning names what may be left there."""
+    report = Reporter(emit, name)
+    if not store.exists(name):
+        raise HostNotFound(name)
+    with store.lock(name, wait=5):
+        if not store.exists(name):  # another process was faster
+            return
+        try:
+            host = Host.load(store, name, report)
+            with report.step("remove", "Removing the machine"):
+                discard(host)
+        except MachineError as exc:
+            if not force:
+                raise
+            report.warn(f"Forgotten, but something of it may be left at its provider: {exc}")
+            store.delete(name)
+
+
+def discard(host: Host) -> None:
+    """Everything of the host, outside and in the store. The caller holds its lock."""
+    host.driver.remove()
+    host.store.delete(host.name)

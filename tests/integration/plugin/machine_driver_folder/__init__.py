@@ -1,0 +1,67 @@
+"""The smallest driver: a host is a folder, and it runs while a file in it says so."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from machine.driver import Driver
+from machine.errors import PreflightError
+from machine.flags import option
+from machine.model import Address, Can, State, VmSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FolderConfig:
+    root: str = option("", "folder that holds the hosts", metavar="DIR")
+    port: int = option(2376, "port that an engine listens on", low=1, high=65535)
+    tags: tuple[str, ...] = option((), "words to write into the host")
+    loud: bool = option(False, "say what is done")
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    made: bool = False
+
+
+class FolderDriver(Driver[FolderConfig, FolderFacts]):
+    name: ClassVar[str] = "folder"
+    can: ClassVar[Can] = Can.POWER | Can.KILL | Can.IDENTITY
+    config_type: ClassVar[type[FolderConfig]] = FolderConfig
+    facts_type: ClassVar[type[FolderFacts]] = FolderFacts
+
+    @property
+    def _state(self) -> Path:
+        root = Path(self.config.root) if self.config.root else self.host.folder
+        return root / self.host.id / "state"
+
+    def preflight(self) -> None:
+        if self.config.root and not Path(self.config.root).is_dir():
+            raise PreflightError(
+                f"{self.config.root} is no folder", hint=f"mkdir -p {self.config.root}"
+            )
+
+    def create(self, spec: VmSpec) -> None:
+        self._state.parent.mkdir(parents=True, exist_ok=True)
+        self.save(replace(self.facts, made=True))
+        self.start()
+
+    def state(self) -> State:
+        return State(self._state.read_text()) if self._state.exists() else State.MISSING
+
+    def address(self) -> Address:
+        return Address("127.0.0.1", engine_port=self.config.port)
+
+    def start(self) -> None:
+        self._state.write_text(State.RUNNING)
+
+    def stop(self) -> None:
+        self._state.write_text(State.STOPPED)
+
+    def kill(self) -> None:
+        self._state.write_text(State.STOPPED)
+
+    def remove(self) -> None:
+        shutil.rmtree(self._state.parent, ignore_errors=True)
