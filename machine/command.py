@@ -62,7 +62,9 @@ def run(
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise TimedOut(f"{words[0]} did not end within {timeout:.0f} s", details=shlex.join(words)) from exc
+        raise TimedOut(
+            f"{words[0]} did not end within {timeout:.0f} s", details=shlex.join(words)
+        ) from exc
     result = Result(words, done.returncode, _text(done.stdout), _text(done.stderr))
     if check and not result.ok:
         raise CommandFailed(

@@ -1,33 +1,33 @@
 """Every failure a user can meet: one class each, with its exit code and what to type next.
 
-    MachineError                    1   brief, details, hint
-    ├── UsageError                  2   the command line or a value in it
-    │   ├── BadName                 1   (docker-machine's code)
-    │   └── BadOption
-    ├── PreflightError              3   nothing was made yet
-    ├── HostError
-    │   ├── HostNotFound
-    │   ├── HostExists
-    │   ├── HostNotRunning
-    │   ├── HostBusy                    another process works on it
-    │   └── HostGone                4   its provider no longer knows it
-    ├── StoreError                      unreadable, read-only, full
-    │   └── RecordDamaged
-    ├── TemplateError               2
-    ├── ImageError
-    │   ├── ImageNotFound
-    │   └── DigestMismatch
-    ├── BundleError
-    ├── DriverError
-    │   ├── DriverNotFound
-    │   └── Unsupported
-    ├── GuestError                      something went wrong on the host
-    │   ├── GuestUnreachable
-    │   ├── HostKeyMismatch
-    │   └── CommandFailed               also local programs
-    ├── EngineError
-    │   └── EngineUnreachable
-    └── TimedOut                        which wait, how long, last answer
+MachineError                    1   brief, details, hint
+├── UsageError                  2   the command line or a value in it
+│   ├── BadName                 1   (docker-machine's code)
+│   └── BadOption
+├── PreflightError              3   nothing was made yet
+├── HostError
+│   ├── HostNotFound
+│   ├── HostExists
+│   ├── HostNotRunning
+│   ├── HostBusy                    another process works on it
+│   └── HostGone                4   its provider no longer knows it
+├── StoreError                      unreadable, read-only, full
+│   └── RecordDamaged
+├── TemplateError               2
+├── ImageError
+│   ├── ImageNotFound
+│   └── DigestMismatch
+├── BundleError
+├── DriverError
+│   ├── DriverNotFound
+│   └── Unsupported
+├── GuestError                      something went wrong on the host
+│   ├── GuestUnreachable
+│   ├── HostKeyMismatch
+│   └── CommandFailed               also local programs
+├── EngineError
+│   └── EngineUnreachable
+└── TimedOut                        which wait, how long, last answer
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ class HostExists(HostError):
 
 class HostNotRunning(HostError):
     def __init__(self, name: str, state: str) -> None:
-        super().__init__(
-            f'Host is not running: "{name}" is {state}', hint=f"machine start {name}"
-        )
+        super().__init__(f'Host is not running: "{name}" is {state}', hint=f"machine start {name}")
 
 
 class HostBusy(HostError):

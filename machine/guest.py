@@ -31,7 +31,9 @@ class Guest(Protocol):
         when ``check``; the strings in ``hide`` are masked in every message."""
         ...
 
-    def script(self, text: str, *, sudo: bool = False, timeout: float = 60, check: bool = True) -> Result:
+    def script(
+        self, text: str, *, sudo: bool = False, timeout: float = 60, check: bool = True
+    ) -> Result:
         """Feed ``text`` to ``sh -eu`` over standard input."""
         ...
 

@@ -160,7 +160,9 @@ def parse(name: str, text: str) -> Record:
         if not isinstance(raw.get(key), kind):
             raise _damaged(name, f"{key} is missing or no {kind.__name__}")
     ours = raw.get("Machine")
-    return Record(name, raw["DriverName"], raw, _block(name, ours) if ours else None, migrated)
+    return Record(
+        name, raw["DriverName"], raw, _block(name, ours) if ours is not None else None, migrated
+    )
 
 
 def _block(name: str, values: object) -> Block:
@@ -188,9 +190,7 @@ def _checked(name: str, where: str, cls: type[Any], values: Mapping[str, Any]) -
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
                 raise _damaged(name, f"{where}.{each.name} is {value!r}, no {kind.__name__}")
             known[each.name] = value
-        elif (
-            each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-        ):
+        elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
             raise _damaged(name, f"{where}.{each.name} is missing")
     return known
 

@@ -32,7 +32,9 @@ def check_name(name: str) -> None:
             first, details=f"Given: {name[:80]!r}", hint="For example: machine create worker1"
         )
     if len(name) > _LONGEST:
-        raise BadName(first, details=f"The name has {len(name)} characters; the limit is {_LONGEST}.")
+        raise BadName(
+            first, details=f"The name has {len(name)} characters; the limit is {_LONGEST}."
+        )
 
 
 class Store:

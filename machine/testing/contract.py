@@ -1,9 +1,9 @@
 """The tests that every driver passes: subclass ``DriverContract`` in your own test suite.
 
-    class TestFolder(DriverContract):
-        driver_type = FolderDriver
+class TestFolder(DriverContract):
+    driver_type = FolderDriver
 
-        def spec(self, tmp_path): ...      # only if create() looks at it
+    def spec(self, tmp_path): ...      # only if create() looks at it
 """
 
 from __future__ import annotations

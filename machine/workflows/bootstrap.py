@@ -165,7 +165,5 @@ def copy_client_certs(host: Host) -> None:
     write(host.folder.client_key, (certs / "key.pem").read_bytes())
 
 
-
-
 def _one_line(exc: MachineError) -> str:
     return " - ".join(part for part in (exc.brief, exc.details.strip()) if part)

@@ -144,7 +144,9 @@ class Walk:
 
     @cached_property
     def bundle(self) -> Bundle:
-        return bootstrap.bundle_for(self.host, self.image.os, self.image.os_version, self.image.arch)
+        return bootstrap.bundle_for(
+            self.host, self.image.os, self.image.os_version, self.image.arch
+        )
 
     @property
     def session(self) -> bootstrap.Session:
@@ -271,4 +273,3 @@ STEPS: Final[tuple[tuple[str, str, Callable[[Walk], None]], ...]] = (
     ("settle", "Removing first-boot media", _settle),
 )
 """Names are stored in the journal: renaming one breaks the resuming of older records."""
-
