@@ -1,0 +1,30 @@
+# Nothing else to learn: setup, demo, test, unit, lint, bench.
+
+PYTHON := .venv/bin/python
+
+.PHONY: setup demo test unit lint bench clean
+
+setup:  ## system packages, virtual environment, images, engine bundles (the only one that downloads)
+	@.ci/setup
+
+demo: setup  ## a container on a VM that is made in front of you
+	@.ci/demo
+
+test: setup lint  ## everything, real VMs included
+	$(PYTHON) -m pytest -n 2 tests/unit tests/integration
+	$(PYTHON) -m pytest tests/e2e
+
+unit:  ## the quick part, for every save
+	$(PYTHON) -m pytest -q -n 2 tests/unit
+
+lint:
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	shellcheck .ci/run .ci/setup .ci/demo
+
+bench: setup  ## ratios within one run; fails on no time
+	$(PYTHON) -m benchmarks
+
+clean:
+	rm -rf .venv build dist *.egg-info
