@@ -1,0 +1,143 @@
+"""What a host learns at its first boot: an identity tar for our images, NoCloud for others'."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from typing import Any, Final
+
+from machine.model import FirstBoot, Identity, Nic
+
+IDENTITY_LABEL: Final = "machine-identity"
+"""The disk's serial that the initramfs looks for (at most 20 characters on virtio-blk)."""
+NOCLOUD_LABEL: Final = "machine-seed"
+
+
+def first_boot(kind: FirstBoot, identity: Identity, nics: Sequence[Nic]) -> tuple[bytes, str]:
+    """The first-boot disk's content and its serial. Holds a private key: mode 0600, and removed
+    once the host was reached."""
+    if kind is FirstBoot.IDENTITY:
+        return identity_tar(identity, nics), IDENTITY_LABEL
+    return nocloud_iso(identity, nics), NOCLOUD_LABEL
+
+
+def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
+    """Read by ``_images/debian/init.sh``: what is under root/ is laid over the file system."""
+    host = identity.hostname
+    files = {
+        "root/etc/hostname": (f"{host}\n", 0o644),
+        "root/etc/hosts": (_hosts(host), 0o644),
+        "root/etc/machine-id": (f"{identity.machine_id}\n", 0o444),
+        "root/etc/ssh/ssh_host_ed25519_key": (identity.host_key, 0o600),
+        "root/etc/ssh/ssh_host_ed25519_key.pub": (identity.host_key_public + "\n", 0o644),
+        "root/etc/sudoers.d/machine": (f"{identity.user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),
+        "authorized_keys": ("".join(f"{key}\n" for key in identity.authorized_keys), 0o600),
+        "user": (f"{identity.user}\n", 0o644),
+        "instance-id": (f"{identity.machine_id}\n", 0o644),
+    }
+    for number, nic in enumerate(nics):
+        files[f"root/etc/systemd/network/10-machine{number}.network"] = (_network(nic), 0o644)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, (text, mode) in files.items():
+            content = text.encode()
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), mode
+            tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
+    """The NoCloud data source of cloud-init: user-data, meta-data and network-config on a volume
+    called CIDATA. JSON is YAML, so no YAML library is needed."""
+    import pycdlib
+
+    user_data = "#cloud-config\n" + json.dumps(_cloud_config(identity), indent=1)
+    if identity.cloud_init:
+        user_data = _mime(user_data, identity.cloud_init)
+    meta = {"instance-id": identity.machine_id, "local-hostname": identity.hostname}
+    iso = pycdlib.PyCdlib()
+    iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata")
+    for number, (name, text) in enumerate(
+        (
+            ("user-data", user_data),
+            ("meta-data", json.dumps(meta)),
+            ("network-config", json.dumps(_network_config(nics))),
+        )
+    ):
+        content = text.encode()
+        iso.add_fp(
+            io.BytesIO(content),
+            len(content),
+            f"/FILE{number}.;1",
+            rr_name=name,
+            joliet_path=f"/{name}",
+        )
+    out = io.BytesIO()
+    iso.write_fp(out)
+    iso.close()
+    return out.getvalue()
+
+
+def _hosts(host: str) -> str:
+    short = host.split(".")[0]
+    names = host if short == host else f"{host} {short}"
+    return f"127.0.0.1 localhost\n127.0.1.1 {names}\n::1 localhost ip6-localhost ip6-loopback\n"
+
+
+def _network(nic: Nic) -> str:
+    """systemd.network(5). Matched by MAC address: the order of cards may change."""
+    setup = f"Address={nic.address}" if nic.address else "DHCP=ipv4"
+    return (
+        f"[Match]\nMACAddress={nic.mac}\n\n[Network]\n{setup}\nIPv6AcceptRA=no\n"
+        "\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes\n"
+    )
+
+
+def _cloud_config(identity: Identity) -> dict[str, Any]:
+    return {
+        "hostname": identity.hostname,
+        "fqdn": identity.hostname,
+        "disable_root": True,
+        "ssh_deletekeys": True,
+        "ssh_genkeytypes": [],
+        "ssh_keys": {
+            "ed25519_private": identity.host_key,
+            "ed25519_public": identity.host_key_public,
+        },
+        "groups": ["docker"],
+        "users": [
+            {
+                "name": identity.user,
+                "shell": "/bin/bash",
+                "lock_passwd": True,
+                "groups": ["docker"],
+                "sudo": "ALL=(ALL) NOPASSWD:ALL",
+                "ssh_authorized_keys": list(identity.authorized_keys),
+            }
+        ],
+    }
+
+
+def _network_config(nics: Sequence[Nic]) -> dict[str, Any]:
+    """Version 2 of cloud-init's network configuration."""
+    cards: dict[str, Any] = {}
+    for number, nic in enumerate(nics):
+        cards[f"machine{number}"] = {
+            "match": {"macaddress": nic.mac.lower()},
+            **({"addresses": [nic.address]} if nic.address else {"dhcp4": True}),
+        }
+    return {"version": 2, "ethernets": cards}
+
+
+def _mime(ours: str, extra: str) -> str:
+    """Both configurations as one multi-part message; cloud-init merges the parts in order."""
+    from email.mime.multipart import MIMEMultipart
+    from email.mime.text import MIMEText
+
+    message = MIMEMultipart()
+    for text in (ours, extra):
+        message.attach(MIMEText(text, "cloud-config", "utf-8"))
+    return message.as_string()
