@@ -42,8 +42,8 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def recipe(cls, os_id: str) -> Recipe | None:
-        """What to bundle for a distribution; None where only a `static` bundle serves."""
+    def recipe(cls, os_id: str, os_version: str) -> Recipe | None:
+        """What to bundle for a release of a distribution; None where it is not known."""
 
     @abstractmethod
     def installed_version(self) -> str | None:
@@ -51,7 +51,7 @@ class Engine(ABC):
 
     @abstractmethod
     def install(self, folder: str, kind: str) -> None:
-        """Install from an unpacked and verified bundle of ``kind`` ("packages" or "static") in
+        """Install from an unpacked and verified bundle of ``kind`` ("packages") in
         ``folder`` on the guest. Starts nothing."""
 
     @abstractmethod

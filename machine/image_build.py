@@ -80,7 +80,9 @@ def build_debian(release: str, work: Path, report: Reporter) -> tuple[str, str]:
         version = kernel.name.removeprefix("vmlinuz-")
         (work / "initrd").write_bytes(initramfs(root / "usr" / "lib" / "modules" / version))
         raw = work / "disk.raw"
-        _as_root("mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "1", "-d", root, raw, f"{ROOT_MIB}M")
+        _as_root(
+            "mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "1", "-d", root, raw, f"{ROOT_MIB}M"
+        )
         _as_root("rm", "-rf", root)
         _call("qemu-img", "convert", "-O", "qcow2", raw, work / "disk.qcow2")
         raw.unlink()

@@ -20,9 +20,6 @@ ENGINES: Final = {
 }
 PROVISIONERS: Final = {
     "debian": "machine.provisioners.debian:Debian",
-    "redhat": "machine.provisioners.redhat:RedHat",
-    "suse": "machine.provisioners.suse:Suse",
-    "alpine": "machine.provisioners.alpine:Alpine",
 }
 SHELLS: Final = {
     "posix": "machine.shells.posix",
@@ -31,7 +28,6 @@ SHELLS: Final = {
     "powershell": "machine.shells.powershell",
     "cmd": "machine.shells.cmd",
     "emacs": "machine.shells.emacs",
-    "nushell": "machine.shells.nushell",
 }
 
 

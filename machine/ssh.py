@@ -177,7 +177,9 @@ class SshGuest:
     def sftp(self) -> paramiko.SFTPClient:
         """The SFTP session of this login, opened once."""
         if self._sftp is None:
-            self._sftp = self._guarded(lambda: _paramiko().SFTPClient.from_transport(self._transport))
+            self._sftp = self._guarded(
+                lambda: _paramiko().SFTPClient.from_transport(self._transport)
+            )
         assert self._sftp is not None
         return self._sftp
 
@@ -213,7 +215,11 @@ class SshGuest:
         return self._guarded(open_channel)
 
     def _drain(
-        self, channel: paramiko.Channel, stdout: BinaryIO, stderr: BinaryIO, deadline: Deadline | None
+        self,
+        channel: paramiko.Channel,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        deadline: Deadline | None,
     ) -> int | None:
         """Read both streams at once until the command ends; None when the deadline is over."""
         ready = threading.Event()

@@ -105,7 +105,9 @@ class Authority:
         )
         key = _new_key()
         builder = (
-            _builder(_subject(name), ca.subject, key.public_key(), LEAF_DAYS, ca.not_valid_after_utc)
+            _builder(
+                _subject(name), ca.subject, key.public_key(), LEAF_DAYS, ca.not_valid_after_utc
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)

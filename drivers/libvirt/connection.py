@@ -1,0 +1,104 @@
+"""Connections to libvirt, one per URI and process, and its errors in our words."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from machine.errors import DriverError, PreflightError
+
+SYSTEM: Final = "qemu:///system"
+SESSION: Final = "qemu:///session"
+
+
+def module() -> Any:
+    """The binding, quiet: it prints every error on stderr unless told otherwise. Raises
+    PreflightError when it is not installed."""
+    try:
+        import libvirt
+    except ImportError as exc:
+        raise PreflightError(
+            "The libvirt driver needs the Python package libvirt-python",
+            details=str(exc),
+            hint="pip install 'machine-vm[libvirt]'   (it is compiled: "
+            "sudo apt-get install gcc pkg-config python3-dev libvirt-dev)",
+        ) from exc
+    _silence()
+    return libvirt
+
+
+@functools.cache
+def _silence() -> None:
+    import libvirt
+
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+
+
+def resolve(uri: str) -> str:
+    """The URI to use: the given one, LIBVIRT_DEFAULT_URI, or the system's or the user's own daemon,
+    whichever answers. Raises PreflightError with the remedy."""
+    wanted = uri or os.environ.get("LIBVIRT_DEFAULT_URI", "")
+    if wanted:
+        connect(wanted)
+        return wanted
+    try:
+        connect(SYSTEM)
+    except PreflightError:
+        if os.geteuid() == 0:  # libvirt starts a session daemon by itself only for ordinary users
+            raise
+        connect(SESSION)
+        return SESSION
+    return SYSTEM
+
+
+def connect(uri: str) -> Any:
+    """An open connection. Raises PreflightError saying what is in the way."""
+    found = _open.get(uri)
+    if found is not None and found.isAlive():
+        return found
+    libvirt = module()
+    try:
+        _open[uri] = libvirt.open(uri)
+    except libvirt.libvirtError as exc:
+        raise PreflightError(
+            f"libvirt does not answer at {uri}", details=str(exc), hint=_remedy(str(exc))
+        ) from exc
+    return _open[uri]
+
+
+_open: dict[str, Any] = {}
+
+
+def is_session(uri: str) -> bool:
+    return uri.partition("?")[0].endswith("/session")
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """libvirt's errors inside the block become DriverErrors that say what was being done."""
+    libvirt = module()
+    try:
+        yield
+    except libvirt.libvirtError as exc:
+        raise DriverError(
+            f"libvirt: {what} failed", details=str(exc), hint="machine doctor"
+        ) from exc
+
+
+def code(exc: BaseException) -> int:
+    """The VIR_ERR_... number of an error."""
+    number: int = exc.get_error_code()  # type: ignore[attr-defined]
+    return number
+
+
+def _remedy(message: str) -> str:
+    if "Permission denied" in message or "authentication" in message:
+        return "sudo usermod -aG libvirt $USER   (then log in again)"
+    if "Failed to connect socket" in message:
+        if os.path.isdir("/run/systemd/system"):  # noqa: PTH112 - a plain question
+            return "sudo systemctl enable --now libvirtd"
+        return "machine doctor --fix   (nothing manages services here: it starts libvirtd)"
+    return "machine doctor"

@@ -1,0 +1,169 @@
+"""Our storage pool and the volumes in it: bases by digest, overlays and seeds by machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from machine.drivers.libvirt.connection import doing, module
+from machine.errors import DriverError
+from machine.paths import data_root
+
+SYSTEM_PATH: Final = "/var/lib/libvirt/images/machine"
+READY: Final = ".ready"
+"""Suffix of the empty volume that says that an upload came to its end."""
+CHUNK: Final = 256 * 1024
+
+
+def pool(conn: Any, name: str, *, session: bool) -> Any:
+    """The pool of that name, active; the default one is made when it is missing."""
+    libvirt = module()
+    try:
+        found = conn.storagePoolLookupByName(name)
+    except libvirt.libvirtError as exc:
+        if name != "machine":
+            raise DriverError(
+                f'There is no storage pool "{name}"',
+                hint="virsh pool-list --all shows them; leave --libvirt-pool out for our own",
+            ) from exc
+        found = _make(conn, name, data_root() / "disks" if session else Path(SYSTEM_PATH))
+    if not found.isActive():
+        with doing(f"starting the pool {name}"):
+            found.create()
+    return found
+
+
+def _make(conn: Any, name: str, path: Path) -> Any:
+    libvirt = module()
+    xml = (
+        f"<pool type='dir'><name>{escape(name)}</name><target><path>{escape(str(path))}</path>"
+        "<permissions><mode>0711</mode></permissions></target></pool>"
+    )
+    try:
+        made = conn.storagePoolDefineXML(xml)
+        made.build()
+        made.setAutostart(1)
+    except libvirt.libvirtError as exc:
+        with suppress(libvirt.libvirtError):  # another process made it at the same moment
+            return conn.storagePoolLookupByName(name)
+        raise DriverError(f"The storage pool {name} cannot be made", details=str(exc)) from exc
+    return made
+
+
+def path_of(where: Any) -> str:
+    """The pool's folder on the hypervisor's computer."""
+    found = ElementTree.fromstring(where.XMLDesc()).findtext("target/path")  # noqa: S314
+    assert found
+    return found
+
+
+def volume(where: Any, name: str) -> Any | None:
+    libvirt = module()
+    try:
+        return where.storageVolLookupByName(name)
+    except libvirt.libvirtError:
+        return None
+
+
+def shared(
+    where: Any, name: str, source: Path, fmt: str, progress: Callable[[int, int], None]
+) -> str:
+    """A file of ours in the pool, uploaded once; answers its path there. One upload at a time is
+    the caller's matter."""
+    if volume(where, name + READY) is None:
+        delete(where, name)
+        with source.open("rb") as file:
+            upload(where, name, file.read, source.stat().st_size, fmt, progress)
+        upload(where, name + READY, lambda size: b"", 0, "raw", lambda done, total: None)
+    found = volume(where, name)
+    if found is None:
+        raise DriverError(
+            f"The volume {name} is gone from the pool",
+            hint=f"virsh vol-delete --pool {where.name()} {name}{READY}, and try again",
+        )
+    return str(found.path())
+
+
+def upload(
+    where: Any,
+    name: str,
+    read: Callable[[int], bytes],
+    size: int,
+    fmt: str,
+    progress: Callable[[int, int], None],
+    *,
+    mode: str = "0644",
+) -> str:
+    """A new volume with that content, through a stream: the same for a remote hypervisor."""
+    xml = (
+        f"<volume><name>{escape(name)}</name><capacity unit='bytes'>{size}</capacity>"
+        f"<target><format type='{fmt if fmt == 'raw' else 'raw'}'/>"
+        f"<permissions><mode>{mode}</mode></permissions></target></volume>"
+    )
+    with doing(f"uploading {name}"):
+        made = where.createXML(xml)
+        if size:
+            stream = where.connect().newStream()
+            made.upload(stream, 0, size)
+            done = 0
+
+            def send(stream: Any, count: int, opaque: object) -> bytes:
+                nonlocal done
+                chunk = read(min(count, CHUNK))
+                done += len(chunk)
+                progress(done, size)
+                return chunk
+
+            stream.sendAll(send, None)
+            stream.finish()
+    return str(made.path())
+
+
+def overlay(where: Any, name: str, backing: str, disk_gib: int) -> str:
+    """A qcow2 volume that holds a machine's own writes over a shared base. Twice is fine."""
+    found = volume(where, name)
+    if found is not None:
+        return str(found.path())
+    xml = (
+        f"<volume><name>{escape(name)}</name><capacity unit='GiB'>{disk_gib}</capacity>"
+        "<target><format type='qcow2'/><permissions><mode>0600</mode></permissions></target>"
+        f"<backingStore><path>{escape(backing)}</path><format type='qcow2'/></backingStore></volume>"
+    )
+    with doing(f"making the disk {name}"):
+        return str(where.createXML(xml).path())
+
+
+def delete(where: Any, name: str) -> None:
+    """Twice is fine."""
+    libvirt = module()
+    found = volume(where, name)
+    if found is not None:
+        with suppress(libvirt.libvirtError):
+            found.delete()
+
+
+def content(where: Any, name: str, offset: int) -> bytes:
+    """What a volume holds from ``offset`` on; read by the daemon, so it works for files that only
+    the hypervisor's user may read, and on another computer."""
+    libvirt = module()
+    with suppress(libvirt.libvirtError):
+        where.refresh()
+    found = volume(where, name)
+    if found is None:
+        return b""
+    try:
+        length = found.info()[1]
+        if length <= offset:
+            return b""
+        parts: list[bytes] = []
+        stream = where.connect().newStream()
+        found.download(stream, offset, length - offset)
+        stream.recvAll(lambda stream, data, opaque: parts.append(data), None)
+        stream.finish()
+    except libvirt.libvirtError as exc:
+        raise DriverError(f"The console log {name} cannot be read", details=str(exc)) from exc
+    return b"".join(parts)

@@ -1,0 +1,180 @@
+"""Docker: dockerd behind mutual TLS on 2376, its own files in /etc/docker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from machine.engine import Engine, Recipe, ServerTls
+from machine.errors import BadOption, CommandFailed, EngineError
+from machine.model import Address, EngineInfo, EngineOptions, TlsFiles
+from machine.runtime.docker import api
+
+DAEMON_JSON: Final = "/etc/docker/daemon.json"
+DROP_IN: Final = "/etc/systemd/system/docker.service.d/10-machine.conf"
+CA, CERT, KEY = "/etc/docker/ca.pem", "/etc/docker/server.pem", "/etc/docker/server-key.pem"
+
+
+class DockerEngine(Engine):
+    name: ClassVar[str] = "docker"
+    port: ClassVar[int] = 2376
+
+    _before: dict[str, bytes | None] | None = None  # configuration to go back to
+
+    @classmethod
+    def recipe(cls, os_id: str, os_version: str) -> Recipe | None:
+        if os_id != "debian":
+            return None
+        # Since Debian 13 the client is a package of its own; in 12 it is part of docker.io.
+        client = () if os_version == "12" else ("docker-cli",)
+        return Recipe(("docker.io", *client, "iptables", "apparmor"))
+
+    def installed_version(self) -> str | None:
+        shown = self.guest.run("dockerd", "--version", sudo=True, check=False)
+        words = shown.stdout.split()  # Docker version 26.1.5+dfsg1, build a72d7cd
+        return words[2].rstrip(",") if shown.ok and len(words) > 2 else None
+
+    def install(self, folder: str, kind: str) -> None:
+        if kind != "packages":
+            raise EngineError(f"A {kind} bundle cannot be installed; only packages")
+        self.provisioner.install_packages(f"{folder}/packages")
+
+    def configure(self, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls) -> bool:
+        """Merged daemon.json, validated by dockerd itself; TLS files; the listener's drop-in."""
+        present = self.guest.get(DAEMON_JSON, sudo=True)
+        wanted = merge(_parse(present), options, labels)
+        files = {
+            CA: (tls.ca, 0o644),
+            CERT: (tls.cert, 0o644),
+            KEY: (tls.key, 0o600),
+            DROP_IN: (drop_in(self._dockerd(), options.env).encode(), 0o644),
+        }
+        if present is None or _parse(present) != wanted:
+            content = json.dumps(wanted, indent=4).encode() + b"\n"
+            self._validate(content)
+            files[DAEMON_JSON] = (content, 0o644)
+        before = {path: self.guest.get(path, sudo=True) for path in files}
+        changed = {path: new for path, new in files.items() if before[path] != new[0]}
+        for path, (content, mode) in changed.items():
+            self.guest.put(content, path, mode=mode)
+        if changed:
+            self._before = {path: before[path] for path in changed}
+            self.provisioner.reload_services()
+        return bool(changed)
+
+    def restart(self) -> None:
+        self.provisioner.enable_service("docker.service")
+        try:
+            self.provisioner.restart_service("docker.service", timeout=300)
+        except CommandFailed as exc:
+            details = exc.details
+            if self._before and all(old is not None for old in self._before.values()):
+                self._put_back()
+                details += "\nThe configuration from before is back in place."
+            raise EngineError(
+                "dockerd does not start with its new configuration",
+                details=details,
+                hint="Look at the --engine-opt values",
+            ) from exc
+
+    @classmethod
+    def probe(cls, address: Address, tls: TlsFiles, *, timeout: float) -> EngineInfo:
+        return api.version(address, tls, timeout=timeout)
+
+    @classmethod
+    def client_env(cls, url: str, tls_folder: Path) -> dict[str, str | None]:
+        return {
+            "DOCKER_TLS_VERIFY": "1",
+            "DOCKER_HOST": url,
+            "DOCKER_CERT_PATH": str(tls_folder),
+        }
+
+    def _put_back(self) -> None:
+        for path, content in (self._before or {}).items():
+            if content is not None:
+                self.guest.put(content, path, mode=0o600 if path == KEY else 0o644)
+        self.provisioner.reload_services()
+        self.provisioner.restart_service("docker.service", timeout=300)
+
+    def _dockerd(self) -> str:
+        shown = self.guest.run("sh", "-c", "command -v dockerd || command -v /usr/sbin/dockerd")
+        return shown.stdout.strip()
+
+    def _validate(self, content: bytes) -> None:
+        trial = f"{DAEMON_JSON}.trial"
+        self.guest.put(content, trial)
+        try:
+            self.guest.run(
+                self._dockerd(), "--validate", "--config-file", trial, sudo=True, timeout=120
+            )
+        except CommandFailed as exc:
+            raise EngineError(
+                "dockerd refuses the engine options", details=exc.details, hint="See --engine-opt"
+            ) from exc
+        finally:
+            self.guest.run("rm", "-f", trial, sudo=True, check=False)
+
+
+def merge(
+    present: Mapping[str, Any], options: EngineOptions, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """daemon.json as it should be: keys of the user's stay, the options' keys win."""
+    ours: dict[str, Any] = {
+        "labels": [*(f"{key}={value}" for key, value in labels.items()), *options.labels]
+    }
+    if options.insecure_registries:
+        ours["insecure-registries"] = list(options.insecure_registries)
+    if options.registry_mirrors:
+        ours["registry-mirrors"] = list(options.registry_mirrors)
+    if options.storage_driver:
+        ours["storage-driver"] = options.storage_driver
+    for text in options.opts:
+        key, sign, value = text.lstrip("-").partition("=")
+        if not key:
+            raise BadOption(f"--engine-opt is {text!r}, and must be KEY=VALUE")
+        typed = _value(value) if sign else True
+        if key in ours and isinstance(ours[key], list):
+            ours[key].append(typed)
+        else:
+            ours[key] = [typed] if key in _LISTS else typed
+    return {**present, **ours}
+
+
+_LISTS: Final = frozenset({"dns", "dns-opts", "dns-search", "storage-opts", "exec-opts", "labels"})
+"""Keys of dockerd that repeat on its command line and are lists in daemon.json."""
+
+
+def drop_in(dockerd: str, env: tuple[str, ...]) -> str:
+    """The unit's listener: `hosts` in daemon.json is refused beside -H on the command line."""
+    lines = ["[Service]", "ExecStart="]
+    lines.append(
+        f"ExecStart={dockerd} -H fd:// -H tcp://0.0.0.0:{DockerEngine.port} --tlsverify "
+        f"--tlscacert={CA} --tlscert={CERT} --tlskey={KEY} "
+        "--containerd=/run/containerd/containerd.sock"
+    )
+    for each in env:
+        # systemd.exec(5): quotes group, backslash escapes, % is a specifier
+        escaped = each.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+        lines.append(f'Environment="{escaped}"')
+    return "\n".join(lines) + "\n"
+
+
+def _parse(content: bytes | None) -> dict[str, Any]:
+    try:
+        value = json.loads(content or b"{}")
+    except ValueError as exc:
+        raise EngineError(
+            f"{DAEMON_JSON} on the host is not JSON", details=str(exc), hint="Mend it there first"
+        ) from exc
+    if not isinstance(value, dict):
+        raise EngineError(f"{DAEMON_JSON} on the host is no JSON object")
+    return value
+
+
+def _value(text: str) -> Any:
+    """true, false and whole numbers as JSON has them; all else is text."""
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.isdecimal() else text
