@@ -1,0 +1,116 @@
+"""The command table: names and help as strings, so that only the chosen command is imported."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from machine import __version__
+from machine.cli import context
+
+COMMANDS: Final = {
+    "active": ("machine.cli.look:active", "Print which machine the environment points at."),
+    "bundle": ("machine.cli.bundle:app", "Engine bundles: build, ls, show, verify, rm, unpack."),
+    "config": ("machine.cli.look:config", "Print the docker client's options for a machine."),
+    "console": ("machine.cli.look:console", "Print a machine's serial log."),
+    "create": ("machine.cli.create:create", "Make a machine."),
+    "doctor": ("machine.cli.doctor:doctor", "Check this computer and the store."),
+    "env": ("machine.cli.env:env", "Print the commands that point a shell at a machine."),
+    "image": ("machine.cli.image:app", "Guest images: build, import, ls, show, verify, rm."),
+    "inspect": ("machine.cli.look:inspect", "Print a machine's record as JSON."),
+    "ip": ("machine.cli.look:ip", "Print the addresses of machines."),
+    "kill": ("machine.cli.power:kill", "Power machines off at once."),
+    "ls": ("machine.cli.ls:ls", "List the machines."),
+    "provision": ("machine.cli.power:provision", "Bring machines back to what was configured."),
+    "regenerate-certs": ("machine.cli.power:regenerate_certs", "Renew the TLS certificates."),
+    "restart": ("machine.cli.power:restart", "Restart machines."),
+    "rm": ("machine.cli.remove:rm", "Remove machines and everything made for them."),
+    "ssh": ("machine.cli.ssh:ssh", "Log in to a machine, or run a command on it."),
+    "start": ("machine.cli.power:start", "Start machines."),
+    "status": ("machine.cli.look:status", "Print a machine's state."),
+    "stop": ("machine.cli.power:stop", "Shut machines down."),
+    "template": ("machine.cli.template:app", "Host templates: ls, show, validate."),
+    "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
+    "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
+}
+RAW: Final = frozenset({"ssh"})
+"""Commands whose words after the name belong to another program."""
+
+
+class Commands(TyperGroup):
+    """Finds a command in the table and imports its module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        target, text = COMMANDS[name]
+        module, _, attribute = target.partition(":")
+        found: Any = getattr(import_module(module), attribute)
+        if isinstance(found, click.Command):
+            return found
+        if isinstance(found, typer.Typer):
+            group = typer.main.get_command(found)
+            group.name, group.help = name, text
+            return group
+        raw = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
+        one.command(name, help=text, context_settings=raw if name in RAW else None)(found)
+        return typer.main.get_command(one)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f'There is no command "{args[0]}".{meant}', ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="machine",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_TLS: Final = "accepted as docker-machine did"
+
+
+@app.callback()
+def main(
+    storage_path: Annotated[
+        str | None, typer.Option("--storage-path", "-s", help="folder of the store")
+    ] = None,
+    github_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",
+    bugsnag_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",
+    native_ssh: Annotated[bool, typer.Option("--native-ssh", hidden=True, help=_TLS)] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", "-v", help="print the version")
+    ] = False,
+) -> None:
+    """Make hosts that run a container engine, and keep track of how to reach them."""
+    context.use_storage(storage_path)
+    if show_version:
+        raise click.exceptions.Exit(_print_version())
+
+
+def _print_version() -> int:
+    from machine.cli import output
+
+    output.value(f"machine version {__version__}")
+    return 0

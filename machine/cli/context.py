@@ -1,0 +1,54 @@
+"""What the commands share: the store, the rule for names, the options that many have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from machine.errors import MachineError, UsageError
+from machine.store import Store
+
+DEFAULT_NAME = "default"
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", show_default=False)]
+Name = Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)]
+Output = Annotated[str, typer.Option("--output", help="text or json")]
+
+_storage: list[Path] = []
+
+
+def use_storage(path: str | None) -> None:
+    """The global option --storage-path; called once, before any command."""
+    _storage[:] = [Path(path).expanduser()] if path else []
+
+
+def store() -> Store:
+    return Store(_storage[0] if _storage else None)
+
+
+def one(name: str | None) -> str:
+    """The named machine, or the one called "default" if it exists (docker-machine's rule)."""
+    if name:
+        return name
+    if not store().exists(DEFAULT_NAME):
+        raise MachineError(
+            'Error: No machine name(s) specified and no "default" machine exists',
+            hint="machine ls shows the machines there are",
+        )
+    return DEFAULT_NAME
+
+
+def several(names: list[str] | None) -> list[str]:
+    """Every name once, each of an existing machine: if one is not there, nothing is done."""
+    wanted = list(dict.fromkeys(names or [one(None)]))
+    for name in wanted:
+        store().load(name)
+    return wanted
+
+
+def is_json(word: str) -> bool:
+    if word not in ("text", "json"):
+        raise UsageError(f"--output is {word!r}, and must be text or json")
+    return word == "json"

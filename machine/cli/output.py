@@ -1,0 +1,55 @@
+"""The only place that prints: values on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from machine.errors import MachineError
+
+SCHEMA = 1
+"""Of the JSON envelope; raised when a key changes its meaning."""
+
+
+def value(text: str) -> None:
+    """What was asked for, alone on its line."""
+    print(text, flush=True)
+
+
+def raw(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def envelope(kind: str, data: Any) -> None:
+    print(json.dumps({"schema": SCHEMA, "kind": kind, "data": data}, indent=2), flush=True)
+
+
+def json_line(kind: str, data: Any) -> None:
+    print(json.dumps({"schema": SCHEMA, "kind": kind, "data": data}), flush=True)
+
+
+def error(exc: MachineError, *, as_json: bool = False) -> None:
+    if as_json:
+        shown = {"kind": exc.kind, "brief": exc.brief, "details": exc.details, "hint": exc.hint}
+        json_line("error", {**shown, "exit_code": exc.exit_code})
+        return
+    say(exc.brief if exc.brief.startswith("Error") else f"Error: {exc.brief}")
+    for part in (exc.details, exc.hint):
+        for line in part.strip().splitlines():
+            say(f"  {line}")
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns three blanks apart, at least five wide, as docker-machine's."""
+    widths = [
+        max(5, *(len(row[at]) for row in [heads, *rows])) for at in range(len(heads))
+    ]
+    for row in [heads, *rows]:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        value("   ".join(cells).rstrip())

@@ -1,0 +1,99 @@
+"""Events of the core as plain lines or JSON, and workflows that Ctrl-C ends within two seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from machine.cli import output
+from machine.errors import MachineError
+from machine.events import Emit, Event, Note, Progress, StepEnded, StepStarted
+
+T = TypeVar("T")
+
+
+def sink(*, as_json: bool, prefix: bool = False) -> Emit:
+    return _json if as_json else Lines(prefix=prefix)
+
+
+class Lines:
+    """One line a step when it ends, with its seconds; a tenth of a long transfer at a time."""
+
+    def __init__(self, *, prefix: bool) -> None:
+        self._prefix = prefix
+        self._titles: dict[tuple[str, str], str] = {}
+        self._tenths: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            name = f"({event.host}) " if self._prefix and event.host else ""
+            match event:
+                case StepStarted(host, step, title):
+                    self._titles[host, step] = title
+                    output.say(f"{name}{title} ...")
+                case StepEnded(host, step, seconds, error):
+                    title = self._titles.pop((host, step), step)
+                    word = "failed after" if error else "done in"
+                    output.say(f"{name}{title}: {word} {seconds:.1f} s")
+                case Progress(host, step, done, total, unit):
+                    self._progress(name, (host, step), done, total, unit)
+                case Note(_, text, warning):
+                    output.say(f"{name}{'Warning: ' if warning else ''}{text}")
+
+    def _progress(
+        self, name: str, key: tuple[str, str], done: int, total: int | None, unit: str
+    ) -> None:
+        if not total or total < 8 << 20:
+            return
+        tenth = done * 10 // total
+        if tenth != self._tenths.get(key, 0):
+            self._tenths[key] = tenth
+            amount = f"{done >> 20} of {total >> 20} MiB" if unit == "B" else f"{done} of {total}"
+            output.say(f"{name}  {amount}")
+
+
+def _json(event: Event) -> None:
+    output.json_line(type(event).__name__, dataclasses.asdict(event))
+
+
+def run(
+    jobs: Mapping[str, Callable[[], T]], *, left: Callable[[str], str] | None = None
+) -> dict[str, T]:
+    """Run one job per machine side by side, bounded by the processors. Every job is run to its
+    end; the first error decides the exit code, and the others are printed before it. Ctrl-C ends
+    the program at once, whatever C call a worker is in: what exists is on disk. ``left`` says, by
+    machine, what exists now and what to type."""
+    pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
+    futures: dict[str, Future[T]] = {name: pool.submit(job) for name, job in jobs.items()}
+    try:
+        pending = set(futures.values())
+        while pending:
+            _, pending = wait(pending, timeout=0.2)
+    except KeyboardInterrupt:
+        output.say("\nInterrupted.")
+        for name in jobs:
+            if left:
+                output.say(left(name))
+        sys.stdout.flush()
+        os._exit(130)
+    pool.shutdown()
+    return _gather(futures)
+
+
+def _gather(futures: Mapping[str, Future[T]]) -> dict[str, T]:
+    errors: Sequence[BaseException] = [
+        exc for future in futures.values() if (exc := future.exception())
+    ]
+    for exc in errors[:-1]:
+        if not isinstance(exc, MachineError):
+            raise exc
+        output.error(exc)
+    if errors:
+        raise errors[-1]
+    return {name: future.result() for name, future in futures.items()}
