@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 
@@ -28,9 +29,7 @@ def run(words: list[str]) -> int:
     from machine.cli import output
     from machine.cli.app import app
 
-    as_json = "--output=json" in words or any(
-        pair == ("--output", "json") for pair in zip(words, words[1:], strict=False)
-    )
+    as_json = "--output=json" in words or ("--output", "json") in itertools.pairwise(words)
     import typer
 
     try:

@@ -16,7 +16,7 @@ C = TypeVar("C")
 
 def option(
     default: Any,
-    help: str,  # noqa: A002 - the word that argparse, click and typer use
+    help: str,
     *,
     env: tuple[str, ...] = (),
     metavar: str = "",

@@ -46,9 +46,9 @@ PROGRAMS: Final = {
 }
 
 
-def build_debian(release: str, work: Path, report: Reporter) -> tuple[str, str]:
+def build_debian(release: str, work: Path, report: Reporter) -> str:
     """Make ``disk.qcow2``, ``vmlinuz`` and ``initrd`` in ``work``; answers the kernel's command
-    line and the mirror used. As root, or as a user with subordinate ids (unshare). Raises
+    line. As root, or as a user with subordinate ids (unshare). Raises
     PreflightError for what is missing, ImageError when a program fails."""
     suite, arch = SUITES[release], os.uname().machine
     check(arch)
@@ -86,7 +86,7 @@ def build_debian(release: str, work: Path, report: Reporter) -> tuple[str, str]:
         _as_root("rm", "-rf", root)
         _call("qemu-img", "convert", "-O", "qcow2", raw, work / "disk.qcow2")
         raw.unlink()
-    return "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet", mirror
+    return "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
 
 
 def check(arch: str) -> None:

@@ -77,7 +77,7 @@ class ImageCache:
             )
 
         def make(work: Path) -> dict[str, Any]:
-            cmdline, mirror = image_build.build_debian(release, work, report)
+            cmdline = image_build.build_debian(release, work, report)
             return {
                 "os": "debian",
                 "os_version": release,

@@ -15,7 +15,7 @@ def render(name: str, context: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped_templates()),
         undefined=jinja2.StrictUndefined,
-        autoescape=lambda path: bool(path and path.endswith(".xml.j2")),
+        autoescape=jinja2.select_autoescape(("xml.j2",), default_for_string=False),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

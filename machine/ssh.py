@@ -207,12 +207,13 @@ class SshGuest:
         return code, stdout.getvalue(), stderr.getvalue()
 
     def _channel(self, command: str) -> paramiko.Channel:
-        def open_channel() -> paramiko.Channel:
+        def open_channel() -> Any:
             channel = self._transport.open_session(timeout=30)
             channel.exec_command(command)
             return channel
 
-        return self._guarded(open_channel)
+        channel: paramiko.Channel = self._guarded(open_channel)
+        return channel
 
     def _drain(
         self,

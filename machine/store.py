@@ -93,11 +93,7 @@ class Store:
             self.folders.machines.mkdir(parents=True, exist_ok=True, mode=0o700)
             root.mkdir(mode=0o700)
         except FileExistsError:
-            raise HostExists(
-                record.name,
-                hint=f"Go on with a create that was cut off: machine create --resume {record.name}\n"
-                f"or remove it: machine rm {record.name}",
-            ) from None
+            raise taken(record.name) from None
         except OSError as exc:
             raise _refused("write", root, exc) from exc
         self.save(record)
@@ -147,6 +143,14 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def taken(name: str) -> HostExists:
+    return HostExists(
+        name,
+        hint=f"Go on with a create that was cut off: machine create --resume {name}\n"
+        f"or remove it: machine rm {name}",
+    )
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:

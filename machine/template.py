@@ -36,9 +36,7 @@ class HostTemplate:
 
 def names() -> list[str]:
     """Templates that can be named: the user's own and the shipped ones."""
-    found = {
-        path.stem for folder in _folders() for path in folder.glob("*.toml") if path.is_file()
-    }
+    found = {path.stem for folder in _folders() for path in folder.glob("*.toml") if path.is_file()}
     return sorted(found)
 
 
@@ -58,7 +56,7 @@ def _folders() -> tuple[Path, Path]:
 
 
 def _locate(name: str, near: Path | None) -> Path:
-    if name.endswith(".toml") or "/" in name and near is None:
+    if name.endswith(".toml") or ("/" in name and near is None):
         path = Path(name).expanduser()
         if path.is_file():
             return path.absolute()
@@ -68,7 +66,7 @@ def _locate(name: str, near: Path | None) -> Path:
                 return folder / f"{name}.toml"
     close = difflib.get_close_matches(name, names(), 1)
     raise TemplateError(
-        f'There is no template "{name}"' + (f', named as a base in {near}' if near else ""),
+        f'There is no template "{name}"' + (f", named as a base in {near}" if near else ""),
         hint=f"Did you mean {close[0]}?" if close else "machine template ls shows them",
     )
 

@@ -44,8 +44,9 @@ def plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("plugin-source")
     subprocess.run(["cp", "-R", f"{source}/.", str(work)], check=True)
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
-        + ["--no-build-isolation", "--target", str(target), str(work)],
+        f"{sys.executable} -m pip install -q --no-index --no-deps --no-build-isolation "
+        f"--target {target} {work}",
+        shell=True,
         check=True,
     )
     return target

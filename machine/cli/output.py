@@ -47,9 +47,7 @@ def error(exc: MachineError, *, as_json: bool = False) -> None:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns three blanks apart, at least five wide, as docker-machine's."""
-    widths = [
-        max(5, *(len(row[at]) for row in [heads, *rows])) for at in range(len(heads))
-    ]
+    widths = [max(5, *(len(row[at]) for row in [heads, *rows])) for at in range(len(heads))]
     for row in [heads, *rows]:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         value("   ".join(cells).rstrip())

@@ -13,8 +13,8 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.images import ImageCache
 from machine.model import Can, EngineOptions, FirstBoot, Identity, Image, Medium, VmSpec
-from machine.runtime.bundle import Bundle, BundleCache
-from machine.store import Store, check_name, write
+from machine.runtime.bundle import Bundle
+from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
 from machine.workflows import bootstrap, console, remove
 
@@ -43,6 +43,14 @@ def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
         store.reserve(host.record)
         _finish(host, keep=request.keep_on_failure)
     return host
+
+
+def check(store: Store, request: CreateRequest) -> None:
+    """What can be told before any work starts: bad names and options, a name that is taken."""
+    check_name(request.name)
+    if store.exists(request.name):
+        raise taken(request.name)
+    _record(request)
 
 
 def resume(store: Store, name: str, emit: Emit = ignore) -> Host:

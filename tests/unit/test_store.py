@@ -191,7 +191,7 @@ def test_a_name_never_leaves_the_store(store: Store, name: str) -> None:
         "a/b",
         "x" * 64,
         "a\n",
-        "１",
+        "\uff11",
     ],
 )
 def test_bad_names(name: str) -> None:

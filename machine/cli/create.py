@@ -1,0 +1,181 @@
+"""`machine create`: the chosen driver's own options are added to the command when it is parsed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import click
+
+from machine import flags, registry
+from machine.cli import context, output, progress
+from machine.errors import UsageError
+from machine.host import Host
+from machine.model import EngineOptions
+
+DEFAULT_DRIVER: Final = "libvirt"
+_IGNORED: Final = (
+    "--engine-install-url",
+    "--swarm",
+    "--swarm-master",
+    "--swarm-image",
+    "--swarm-discovery",
+    "--swarm-strategy",
+    "--swarm-opt",
+    "--swarm-join-opt",
+    "--swarm-host",
+    "--swarm-addr",
+    "--swarm-experimental",
+)
+_SWITCHES: Final = frozenset({"--swarm", "--swarm-master", "--swarm-experimental"})
+
+
+class CreateCommand(click.Command):
+    """Looks for the driver in the words, then parses them with that driver's options added."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        driver = chosen_driver(args)
+        for option in flags.options(driver, registry.driver(driver).config_type):
+            self.params.append(_click_option(option))
+        return super().parse_args(ctx, args)
+
+
+def chosen_driver(words: Sequence[str]) -> str:
+    """From -d or --driver in any of their spellings, else MACHINE_DRIVER, else our default."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word in ("-d", "--driver") and following:
+            return following
+        if word.startswith("--driver="):
+            return word.partition("=")[2]
+        if word.startswith("-d") and not word.startswith("--") and len(word) > 2:
+            return word[2:].removeprefix("=")
+    return os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER
+
+
+def _click_option(option: flags.Option) -> click.Option:
+    """Without a default: what the user did not say comes from variables and the template."""
+    text = f"{option.help} [{', '.join(option.env)}]"
+    if option.type is bool:
+        return click.Option(
+            [f"{option.flag}/--no-{option.flag[2:]}", _key(option)], help=text, default=None
+        )
+    return click.Option(
+        [option.flag, _key(option)],
+        help=text,
+        metavar=option.metavar or None,
+        multiple=option.type is tuple,
+        default=None,
+    )
+
+
+def _key(option: flags.Option) -> str:
+    return f"driver_{option.key}"
+
+
+def _many(name: str, text: str, env: str | None = None) -> click.Option:
+    return click.Option([name], multiple=True, help=text, envvar=env)
+
+
+def _ignored(name: str) -> click.Option:
+    if name in _SWITCHES:
+        return click.Option([name], is_flag=True, hidden=True)
+    return click.Option([name], multiple=True, hidden=True)
+
+
+def _run(names: tuple[str, ...], **given: Any) -> None:
+    as_json = context.is_json(given["output"])
+    _say_ignored(given)
+    if not names:
+        raise UsageError(
+            "Error: No machine name specified", hint="For example: machine create worker1"
+        )
+    doubled = {name for name in names if names.count(name) > 1}
+    if doubled:
+        raise UsageError(f'The name "{doubled.pop()}" is given twice')
+    emit = progress.sink(as_json=as_json, prefix=len(names) > 1)
+    jobs = {name: _job(name, emit, given) for name in names}
+    made = progress.run(jobs, left=_left)
+    for name in made:
+        output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
+
+
+def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
+    from machine import template
+    from machine.workflows import create
+
+    store = context.store()
+    if given["resume"]:
+        store.load(name)
+        return partial(create.resume, store, name, emit)
+    request = create.CreateRequest(
+        name=name,
+        driver=given["driver"] or os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER,
+        template=template.find(given["template"]),
+        given={
+            key.removeprefix("driver_"): value
+            for key, value in given.items()
+            if key.startswith("driver_") and value not in (None, ())
+        },
+        engine=EngineOptions(
+            labels=given["engine_label"],
+            insecure_registries=given["engine_insecure_registry"],
+            registry_mirrors=given["engine_registry_mirror"],
+            storage_driver=given["engine_storage_driver"],
+            env=given["engine_env"],
+            opts=given["engine_opt"],
+            tls_sans=given["tls_san"],
+        ),
+        keep_on_failure=given["keep_on_failure"],
+    )
+    create.check(store, request)
+    return partial(create.create, store, request, emit)
+
+
+def _left(name: str) -> str:
+    if not context.store().exists(name):
+        return f"Nothing of {name} was made."
+    return (
+        f"{name} is unfinished. Go on with: machine create --resume {name}\n"
+        f"or remove it with: machine rm {name}"
+    )
+
+
+def _say_ignored(given: dict[str, Any]) -> None:
+    for flag in _IGNORED:
+        if given.get(flag[2:].replace("-", "_")):
+            why = (
+                "the engine comes from a bundle and nothing is downloaded by the machine"
+                if flag == "--engine-install-url"
+                else "standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init"
+            )
+            output.say(f"Warning: {flag} is ignored: {why}")
+
+
+create = CreateCommand(
+    "create",
+    callback=_run,
+    help="Make a machine: a host whose container engine answers over mutual TLS.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[
+        click.Argument(["names"], nargs=-1, metavar="NAME..."),
+        click.Option(
+            ["-d", "--driver"], help=f"driver [MACHINE_DRIVER] (default: {DEFAULT_DRIVER})"
+        ),
+        click.Option(
+            ["-t", "--template"], default="default", help="host template, by name or file"
+        ),
+        click.Option(["--resume"], is_flag=True, help="go on with a create that was cut off"),
+        click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
+        _many("--engine-opt", "dockerd option, KEY=VALUE"),
+        _many("--engine-label", "label of the engine, KEY=VALUE"),
+        _many("--engine-env", "variable of the daemon, KEY=VALUE"),
+        _many("--engine-insecure-registry", "registry to use without TLS"),
+        _many("--engine-registry-mirror", "registry mirror", "ENGINE_REGISTRY_MIRROR"),
+        click.Option(["--engine-storage-driver"], default="", help="storage driver of the engine"),
+        _many("--tls-san", "further name or address in the engine's certificate"),
+        click.Option(["--output"], default="text", help="text or json"),
+        *map(_ignored, _IGNORED),
+    ],
+)

@@ -1,0 +1,63 @@
+"""`machine env`: the lines that point a shell's docker client at a machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import PurePath
+from typing import Annotated
+
+import typer
+
+from machine import registry
+from machine.cli import context, output
+from machine.errors import UsageError
+from machine.host import Host
+
+VARIABLES = ("DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME")
+_POSIX = ("sh", "bash", "zsh", "dash", "ksh", "ash")
+
+
+def env(
+    name: context.Name = None,
+    shell: Annotated[str, typer.Option(help="shell to write for; default: the one in $SHELL")] = "",
+    unset: Annotated[bool, typer.Option("--unset", "-u", help="remove the variables")] = False,
+    no_proxy: Annotated[
+        bool, typer.Option("--no-proxy", help="add the machine's address to NO_PROXY")
+    ] = False,
+) -> None:
+    """Print the commands that point a shell at a machine."""
+    writer = registry.shell(_family(shell or _detected()))
+    lines: dict[str, str | None] = {}
+    if unset:
+        if name:
+            raise UsageError("Error: Expected no machine name when the -u flag is present")
+        lines = dict.fromkeys(VARIABLES)
+    else:
+        host = Host.load(context.store(), context.one(name))
+        host.require_running()
+        host.engine.probe(host.address(), host.tls, timeout=20)
+        lines = {**host.client_env(), "DOCKER_MACHINE_NAME": host.name}
+        if no_proxy:
+            variable = "no_proxy" if "no_proxy" in os.environ else "NO_PROXY"
+            lines[variable] = _with_address(os.environ.get(variable, ""), host.address().host)
+    for variable, value in lines.items():
+        output.value(writer.unset(variable) if value is None else writer.assign(variable, value))
+    output.raw(writer.hint(" ".join(["machine", *sys.argv[1:]])))
+
+
+def _with_address(known: str, address: str) -> str:
+    parts = [part for part in known.split(",") if part]
+    return ",".join(parts if address in parts else [*parts, address])
+
+
+def _detected() -> str:
+    return PurePath(os.environ.get("SHELL", "")).name or "sh"
+
+
+def _family(name: str) -> str:
+    """The module that writes for a shell; docker-machine writes sh for a shell that it does not
+    know when it was detected, and so do we."""
+    if name in _POSIX:
+        return "posix"
+    return {"csh": "tcsh", "pwsh": "powershell"}.get(name, name)

@@ -1,0 +1,135 @@
+"""Commands that look and change nothing: ip, url, status, config, inspect, active, version, console."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Annotated, Any
+
+import typer
+
+from machine import __version__
+from machine.cli import context, output
+from machine.errors import MachineError, UsageError
+from machine.host import Host
+from machine.model import State
+
+
+def _host(name: str | None) -> Host:
+    return Host.load(context.store(), context.one(name))
+
+
+def ip(names: context.Names = None) -> None:
+    """Print the addresses of machines, in the order they were named."""
+    for name in context.several(names):
+        output.value(_host(name).address().host)
+
+
+def url(name: context.Name = None) -> None:
+    """Print the URL of a machine's engine."""
+    host = _host(name)
+    host.require_running()
+    output.value(host.url())
+
+
+def status(name: context.Name = None) -> None:
+    """Print a machine's state; exit with 4 if its provider does not know it any more."""
+    state = _host(name).state()
+    output.value(state)
+    if state is State.MISSING:
+        raise typer.Exit(4)
+
+
+def config(name: context.Name = None) -> None:
+    """Print the docker client's options for a machine, once its engine has answered."""
+    host = _host(name)
+    host.require_running()
+    host.engine.probe(host.address(), host.tls, timeout=20)
+    output.value("--tlsverify")
+    for flag, path in (
+        ("tlscacert", host.tls.ca),
+        ("tlscert", host.tls.cert),
+        ("tlskey", host.tls.key),
+    ):
+        output.value(f"--{flag}={json.dumps(str(path), ensure_ascii=False)}")
+    output.value(f"-H={host.url()}")
+
+
+def inspect(
+    name: context.Name = None,
+    template: Annotated[
+        str, typer.Option("--format", "-f", help="a field path such as {{.Driver.IPAddress}}")
+    ] = "",
+) -> None:
+    """Print a machine's record as JSON, or the fields of it that a format names."""
+    record = context.store().load(context.one(name)).as_json()
+    if not template:
+        output.value(json.dumps(record, indent=4))
+        return
+    output.value(_formatted(template, record))
+
+
+def _formatted(template: str, record: dict[str, Any]) -> str:
+    """Field paths, and `json`, of Go's templates: what scripts were seen to use."""
+
+    def fill(match: re.Match[str]) -> str:
+        function, path = match[1], match[2]
+        found: Any = record
+        for key in filter(None, path.split(".")):
+            if not isinstance(found, dict) or key not in found:
+                raise UsageError(f"The record has no field {path}")
+            found = found[key]
+        if function == "prettyjson":
+            return json.dumps(found, indent=4)
+        if function == "json" or not isinstance(found, str):
+            return json.dumps(found)
+        return found
+
+    filled = re.sub(r"{{\s*(?:(json|prettyjson)\s+)?((?:\.\w*)+)\s*}}", fill, template)
+    if "{{" in filled:
+        raise UsageError(
+            f"--format {template!r} cannot be read", hint="Field paths: {{.Driver.IPAddress}}"
+        )
+    return filled
+
+
+def active(
+    timeout: Annotated[float, typer.Option("--timeout", "-t", min=0.1, help="seconds")] = 10,
+) -> None:
+    """Print which machine the environment points at."""
+    from machine.workflows.survey import survey
+
+    target = os.environ.get("DOCKER_HOST", "")
+    for row in survey(context.store(), timeout=timeout, engines=False) if target else ():
+        if row.url == target:
+            output.value(row.name)
+            return
+    raise MachineError("No active host found", hint='eval "$(machine env NAME)"')
+
+
+def version(name: context.Name = None) -> None:
+    """Print the version of this tool, or with a name that of the machine's engine."""
+    if name is None:
+        output.value(f"machine version {__version__}")
+        return
+    host = _host(name)
+    host.require_running()
+    output.value(host.engine.probe(host.address(), host.tls, timeout=20).version)
+
+
+def console(
+    name: context.Name = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="how many")] = 40,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as it grows")] = False,
+) -> None:
+    """Print the last lines of a machine's serial log."""
+    from machine.workflows import console as consoles
+
+    host = _host(name)
+    text, offset = consoles.tail(host, lines)
+    if text:
+        output.value(text)
+    if follow:
+        for more in consoles.follow(host, offset):
+            output.raw(more)

@@ -1,0 +1,117 @@
+"""`machine ls`: docker-machine's columns and filters."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from machine.cli import context, output
+from machine.errors import UsageError
+from machine.model import State
+from machine.workflows.survey import Row, survey
+
+HEADS = ("NAME", "ACTIVE", "DRIVER", "STATE", "URL", "SWARM", "DOCKER", "ERRORS")
+
+
+def ls(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="names only")] = False,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="driver=, state=, name= (a pattern), label=; repeatable"),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", "-t", min=0.1, help="seconds for everything together")
+    ] = 10,
+    output_format: context.Output = "text",
+) -> None:
+    """List the machines."""
+    as_json = context.is_json(output_format)
+    wanted = _parsed(filters or [])
+    store = context.store()
+    if quiet and not set(wanted) - {"name"}:
+        names = [name for name in _sorted(store.names()) if _matches(Row(name), wanted)]
+        for name in names:
+            output.value(name)
+        return
+    rows = [
+        row
+        for row in survey(store, _sorted(store.names()), timeout=timeout, engines=not quiet)
+        if _matches(row, wanted)
+    ]
+    if as_json:
+        output.envelope("machines", [_data(row) for row in rows])
+    elif quiet:
+        for row in rows:
+            output.value(row.name)
+    else:
+        output.table(HEADS, [_cells(row) for row in rows])
+
+
+def is_active(row: Row) -> bool:
+    """docker-machine's meaning: it runs, and DOCKER_HOST points at it."""
+    return row.state is State.RUNNING and row.url == os.environ.get("DOCKER_HOST", "-")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    version = f"v{row.engine_version}" if row.engine_version else "Unknown"
+    return (
+        row.name,
+        "*" if is_active(row) else "-",
+        row.driver,
+        row.state,
+        row.url,
+        "",
+        version,
+        row.error,
+    )
+
+
+def _data(row: Row) -> dict[str, Any]:
+    data = {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
+    data.pop("raw")
+    return {**data, "active": is_active(row)}
+
+
+def _parsed(filters: list[str]) -> dict[str, list[str]]:
+    """The same key again means or; different keys mean and."""
+    wanted: dict[str, list[str]] = {}
+    for text in filters:
+        key, sign, value = text.partition("=")
+        if not sign or key not in ("driver", "state", "name", "label", "swarm"):
+            raise UsageError(
+                f"Unsupported filter: {text}", hint="driver=, state=, name=, label= or swarm="
+            )
+        if key == "name":
+            try:
+                re.compile(value)
+            except re.error as exc:
+                raise UsageError(f"--filter name={value} is no pattern: {exc}") from None
+        wanted.setdefault(key, []).append(value)
+    return wanted
+
+
+def _matches(row: Row, wanted: dict[str, list[str]]) -> bool:
+    checks: dict[str, Callable[[str], bool]] = {
+        "driver": lambda value: row.driver.lower() == value.lower(),
+        "state": lambda value: row.state.lower() == value.lower(),
+        "name": lambda value: re.search(value, row.name) is not None,
+        "label": lambda value: value.lower() in (label.lower() for label in row.labels),
+        "swarm": lambda value: not value,
+    }
+    return all(any(checks[key](value) for value in values) for key, values in wanted.items())
+
+
+def _sorted(names: list[str]) -> list[str]:
+    """Natural order: worker2 before worker10."""
+    return sorted(
+        names,
+        key=lambda name: [
+            (1, int(part), "") if part.isdigit() else (0, 0, part)
+            for part in re.split(r"(\d+)", name.lower())
+        ],
+    )

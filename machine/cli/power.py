@@ -1,0 +1,94 @@
+"""Commands that change a machine that exists; several names are worked on side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from machine.cli import context, output, progress
+from machine.errors import UsageError
+
+Force = Annotated[bool, typer.Option("--force", "-f", help="power off what does not shut down")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1, help="seconds to shut down")]
+
+
+def start(names: context.Names = None, output_format: context.Output = "text") -> None:
+    """Start machines, and wait for their engines."""
+    from machine.workflows import power
+
+    _each(names, output_format, power.start)
+
+
+def stop(
+    names: context.Names = None,
+    force: Force = False,
+    timeout: Timeout = 90,
+    output_format: context.Output = "text",
+) -> None:
+    """Shut machines down, and wait until they are."""
+    from machine.workflows import power
+
+    _each(names, output_format, partial(power.stop, timeout=timeout, force=force))
+
+
+def restart(
+    names: context.Names = None,
+    force: Force = False,
+    timeout: Timeout = 90,
+    output_format: context.Output = "text",
+) -> None:
+    """Restart machines, and wait for their engines."""
+    from machine.workflows import power
+
+    _each(names, output_format, partial(power.restart, timeout=timeout, force=force))
+
+
+def kill(names: context.Names = None, output_format: context.Output = "text") -> None:
+    """Power machines off at once."""
+    from machine.workflows import power
+
+    _each(names, output_format, power.kill)
+
+
+def provision(names: context.Names = None, output_format: context.Output = "text") -> None:
+    """Bring machines back to what was configured; one that is so already is left alone."""
+    from machine.workflows import provision as workflow
+
+    for name, changed in _each(names, output_format, workflow.provision).items():
+        output.say(f"{name}: {'changed' if changed else 'nothing had to change'}")
+
+
+def regenerate_certs(
+    names: context.Names = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="do not ask")] = False,
+    client_certs: Annotated[
+        bool, typer.Option("--client-certs", help="renew the store's client certificate too")
+    ] = False,
+    output_format: context.Output = "text",
+) -> None:
+    """Renew the TLS certificates; the engine restarts."""
+    from machine.cli.remove import confirmed
+    from machine.workflows import provision as workflow
+
+    wanted = context.several(names)
+    question = f"Renew the certificates and restart the engine of {', '.join(wanted)}?"
+    if not force and not confirmed(question, "--force"):
+        return
+    if client_certs:
+        workflow.renew_client_certificate(context.store())
+    _each(wanted, output_format, workflow.regenerate_certs)
+
+
+def _each(names: list[str] | None, output_format: str, work: Callable[..., Any]) -> dict[str, Any]:
+    wanted = context.several(names)
+    emit = progress.sink(as_json=context.is_json(output_format), prefix=len(wanted) > 1)
+    store = context.store()
+    if any(not name for name in wanted):
+        raise UsageError("A machine's name is empty")
+    return progress.run(
+        {name: partial(work, store, name, emit) for name in wanted},
+        left=lambda name: f"Look at it with: machine status {name}",
+    )

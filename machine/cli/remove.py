@@ -1,0 +1,50 @@
+"""`machine rm`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from machine.cli import context, output, progress
+from machine.errors import HostNotFound, UsageError
+
+
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="forget it even if its provider cannot be asked")
+    ] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="do not ask")] = False,
+    output_format: context.Output = "text",
+) -> None:
+    """Remove machines and everything made for them."""
+    from machine.workflows import remove
+
+    store = context.store()
+    wanted = list(dict.fromkeys(names))
+    missing = [name for name in wanted if not store.exists(name)]
+    known = [name for name in wanted if name not in missing]
+    output.say(f"About to remove {', '.join(known)}" if known else "Nothing to remove")
+    if known and not (force or yes) and not confirmed("Are you sure?", "-y"):
+        return
+    emit = progress.sink(as_json=context.is_json(output_format), prefix=len(known) > 1)
+    progress.run(
+        {name: partial(remove.remove, store, name, emit, force=force) for name in known},
+        left=lambda name: f"Go on with: machine rm {name}",
+    )
+    for name in known:
+        output.say(f"Successfully removed {name}")
+    if missing and not force:
+        raise HostNotFound(missing[0])
+
+
+def confirmed(question: str, flag: str) -> bool:
+    """Ask on a terminal; elsewhere raise UsageError naming the flag, so that nothing is silently
+    left undone."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer on", hint=f"Add {flag}")
+    output.say(f"{question} (y/n): ")
+    return sys.stdin.readline().strip().lower().startswith("y")

@@ -1,0 +1,39 @@
+"""`machine ssh`: a terminal by the ssh program, a command by our own connection."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from machine import command
+from machine.cli import context
+from machine.host import Host
+
+
+def ssh(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME] [COMMAND]...", show_default=False)
+    ] = None,
+) -> None:
+    """Log in to a machine, or run a command on it and exit with its code."""
+    from machine import ssh as service
+
+    name, *rest = words or [context.one(None)]
+    host = Host.load(context.store(), name)
+    host.require_running()
+    rest = rest[1:] if rest[:1] == ["--"] else rest
+    wants_program = not rest or rest[0].startswith("-")
+    if wants_program and command.which("ssh"):
+        argv = service.ssh_command(
+            host.address(),
+            user=host.ssh_user,
+            key=host.folder.ssh_key,
+            known_hosts=host.folder.known_hosts,
+            words=rest,
+        )
+        command.replace_process(argv)
+    with host.guest() as guest:
+        code = guest.stream(" ".join(rest), sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer)
+    raise typer.Exit(code)
