@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machine.runtime.bundle import BundleCache
+from tests.e2e.testbed import CACHE, SystemBed
+
+
+@pytest.fixture(scope="session")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemBed]:
+    """One libvirt for all tests of system mode."""
+    with SystemBed(tmp_path_factory.mktemp("bed") / "system") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The real docker program: this computer's, or else the one in the engine bundle."""
+    found = shutil.which("docker")
+    if found:
+        return found
+    work = tmp_path_factory.mktemp("docker")
+    bundle = BundleCache(CACHE / "bundles").get("docker-debian-12")
+    (member,) = [name for name, _ in bundle.files if "/docker.io_" in name]
+    with tarfile.open(bundle.path) as tar:
+        tar.extract(member, work, filter="data")
+    subprocess.run(["dpkg-deb", "-x", str(work / member), str(work / "root")], check=True)
+    return str(work / "root" / "usr" / "bin" / "docker")
+
+
+@pytest.fixture(scope="session")
+def image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A container image's file system made here: busybox, and nothing else."""
+    path = tmp_path_factory.mktemp("image") / "root.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add("/bin/busybox", "bin/busybox")
+        for name in ("sh", "cat", "echo", "hostname"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link, io.BytesIO())
+    return path

@@ -1,0 +1,227 @@
+"""A machine's life in libvirt's system mode, on a real VM: these tests build on each other in order."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from machine import tls
+from tests.e2e.testbed import SystemBed
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def worker(bed: SystemBed) -> str:
+    """A machine made by the command that the README shows."""
+    made = bed.machine("create", "-d", "libvirt", "--tls-san", "w.example.org", "worker1")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == ""
+    return "worker1"
+
+
+def variables(bed: SystemBed, name: str) -> dict[str, str]:
+    """What a shell has after eval "$(machine env NAME)"."""
+    shown = bed.machine("env", "--shell", "bash", name)
+    assert shown.returncode == 0, shown.stderr
+    words = shlex.split(shown.stdout, comments=True)
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def test_a_container_runs(bed: SystemBed, worker: str, docker: str, image_tar: Path) -> None:
+    env = variables(bed, worker)
+    imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
+    assert imported.returncode == 0, imported.stderr
+    ran = bed.run(docker, "run", "-i", "--rm", "hello", "cat", stdin="from here\n", env=env)
+    assert (ran.returncode, ran.stdout) == (0, "from here\n"), ran.stderr
+    failed = bed.run(docker, "run", "--rm", "hello", "sh", "-c", "exit 3", env=env)
+    assert failed.returncode == 3
+
+
+def test_it_is_listed(bed: SystemBed, worker: str) -> None:
+    listed = json.loads(bed.machine("ls", "--output", "json").stdout)
+    (row,) = listed["data"]
+    assert (row["name"], row["driver"], row["state"]) == (worker, "libvirt", "Running")
+    assert row["url"] == bed.machine("url", worker).stdout.strip()
+    assert re.match(r"\d+\.\d+", row["engine_version"])
+    active = bed.machine("active", env={"DOCKER_HOST": row["url"]})
+    assert active.stdout == f"{worker}\n"
+
+
+def test_values_stand_alone_on_standard_output(bed: SystemBed, worker: str) -> None:
+    address = bed.machine("ip", worker).stdout.strip()
+    assert bed.machine("url", worker).stdout == f"tcp://{address}:2376\n"
+    assert bed.machine("status", worker).stdout == "Running\n"
+    shown = bed.machine("inspect", worker, "-f", "{{.Driver.IPAddress}}")
+    assert shown.stdout == f"{address}\n"
+    assert bed.machine("config", worker).stdout.splitlines()[-1] == f"-H=tcp://{address}:2376"
+
+
+def test_ssh_passes_code_streams_and_input(bed: SystemBed, worker: str) -> None:
+    ran = bed.machine("ssh", worker, "cat; echo wrong >&2; exit 42", stdin="given\n")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (42, "given\n", "wrong\n")
+
+
+def test_much_output_on_standard_error_does_not_block(bed: SystemBed, worker: str) -> None:
+    ran = bed.machine("ssh", worker, "head -c 8000000 /dev/zero | tr '\\0' x >&2; echo end")
+    assert ran.stdout == "end\n"
+    assert len(ran.stderr) == 8000000
+
+
+def test_the_guest_is_who_it_was_made_to_be(bed: SystemBed, worker: str) -> None:
+    machine = json.loads(bed.machine("inspect", worker).stdout)["Machine"]
+    said = bed.machine("ssh", worker, "hostname; cat /etc/machine-id; whoami; sudo id -u")
+    lines = said.stdout.split()
+    assert lines == [worker, machine["id"].replace("-", ""), "machine", "0"]
+    assert bed.machine("ssh", worker, "systemctl is-system-running").stdout == "running\n"
+
+
+def test_first_boot_secrets_are_gone(bed: SystemBed, worker: str) -> None:
+    volumes = bed.run("virsh", "vol-list", "machine").stdout
+    assert "disk.qcow2" in volumes
+    assert "seed" not in volumes
+    assert not (bed.store / "machines" / worker / "ssh_host_ed25519_key").exists()
+    domain = bed.run("virsh", "dumpxml", "--inactive", worker).stdout
+    assert "machine-identity" not in domain
+    assert "machine-bundle" not in domain
+
+
+def test_provisioning_again_changes_nothing(bed: SystemBed, worker: str) -> None:
+    started = bed.machine("ssh", worker, "systemctl show -P ActiveEnterTimestamp docker").stdout
+    again = bed.machine("provision", worker)
+    assert again.returncode == 0, again.stderr
+    assert "nothing had to change" in again.stderr
+    now = bed.machine("ssh", worker, "systemctl show -P ActiveEnterTimestamp docker").stdout
+    assert now == started
+
+
+def test_another_host_key_is_refused_before_anything_is_sent(bed: SystemBed, worker: str) -> None:
+    """The man in the middle: what answers has a key that is not the pinned one."""
+    from machine import keys, ssh
+
+    pinned = bed.store / "machines" / worker / "known_hosts"
+    good = pinned.read_text()
+    pinned.write_text(ssh.known_hosts_line(keys.ed25519().public))
+    try:
+        refused = bed.machine("ssh", worker, "true")
+        assert refused.returncode == 1
+        assert "has another key than the one it was given" in refused.stderr
+        log = bed.machine("ssh", worker, "true")
+        assert log.returncode == 1
+    finally:
+        pinned.write_text(good)
+    accepted = bed.machine("ssh", worker, "sudo journalctl -u ssh -o cat | grep -c Accepted")
+    before = int(accepted.stdout)
+    after = int(
+        bed.machine("ssh", worker, "sudo journalctl -u ssh -o cat | grep -c Accepted").stdout
+    )
+    assert after == before + 1
+
+
+_PROBE = """
+import socket, ssl, sys
+host, ca, cert, key = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+if cert:
+    context.load_cert_chain(cert, key)
+with socket.create_connection((host, 2376), 20) as raw:
+    with context.wrap_socket(raw, server_hostname=host) as tls:
+        tls.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
+        print(tls.recv(100).split()[1].decode())
+"""
+
+
+def test_the_engine_answers_only_our_certificate(
+    bed: SystemBed, worker: str, tmp_path: Path
+) -> None:
+    folder = bed.store / "machines" / worker
+    address = bed.machine("ip", worker).stdout.strip()
+    other = tls.Authority(tmp_path / "other", tmp_path / "lock")
+    other.ensure()
+
+    def ask(cert: Path | str, key: Path | str) -> subprocess.CompletedProcess[str]:
+        words = (address, str(folder / "ca.pem"), str(cert), str(key))
+        return bed.run(sys.executable, "-c", _PROBE, *words)
+
+    assert ask(folder / "cert.pem", folder / "key.pem").stdout == "200\n"
+    for cert, key in (("", ""), (tmp_path / "other/cert.pem", tmp_path / "other/key.pem")):
+        refused = ask(cert, key)
+        assert refused.returncode != 0
+        assert ssl.SSLError.__name__ in refused.stderr or "alert" in refused.stderr
+    names = tls.names_of((folder / "server.pem").read_bytes())
+    assert {worker, address, "localhost", "w.example.org"} <= names
+
+
+def test_certificates_are_renewed(bed: SystemBed, worker: str) -> None:
+    folder = bed.store / "machines" / worker
+    before = (folder / "server.pem").read_bytes()
+    renewed = bed.machine("regenerate-certs", "--force", "--client-certs", worker)
+    assert renewed.returncode == 0, renewed.stderr
+    assert (folder / "server.pem").read_bytes() != before
+    assert bed.machine("config", worker).returncode == 0
+
+
+def test_it_stops_and_starts_with_the_same_address(bed: SystemBed, worker: str) -> None:
+    address = bed.machine("ip", worker).stdout
+    stopped = bed.machine("stop", worker)
+    assert stopped.returncode == 0, stopped.stderr
+    assert bed.machine("status", worker).stdout == "Stopped\n"
+    for words in (("env", worker), ("ssh", worker, "true"), ("url", worker)):
+        refused = bed.machine(*words)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "Host is not running" in refused.stderr
+    assert "already stopped" in bed.machine("stop", worker).stderr
+    started = bed.machine("start", worker)
+    assert started.returncode == 0, started.stderr
+    assert bed.machine("ip", worker).stdout == address
+    assert bed.machine("config", worker).returncode == 0
+
+
+def test_the_console_is_there(bed: SystemBed, worker: str) -> None:
+    shown = bed.machine("console", "-n", "200", worker)
+    assert shown.returncode == 0
+    assert "machine: identity" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_a_moved_store_keeps_working(bed: SystemBed, worker: str) -> None:
+    moved = bed.store.with_name("moved")
+    bed.store.rename(moved)
+    try:
+        env = {"MACHINE_STORAGE_PATH": str(moved)}
+        assert bed.machine("config", worker, env=env).returncode == 0
+        assert bed.machine("ssh", worker, "hostname", env=env).stdout == f"{worker}\n"
+    finally:
+        moved.rename(bed.store)
+
+
+def test_a_name_and_an_address_are_taken_once(bed: SystemBed, worker: str) -> None:
+    again = bed.machine("create", "-d", "libvirt", worker)
+    assert again.returncode == 1
+    assert f'Docker machine "{worker}" already exists' in again.stderr
+    address = bed.machine("ip", worker).stdout.strip()
+    taken = bed.machine("create", "-d", "libvirt", "--libvirt-ip", address, "other")
+    assert taken.returncode == 3
+    assert f"{address} is taken by {worker}" in taken.stderr
+    outside = bed.machine("create", "-d", "libvirt", "--libvirt-ip", "8.8.8.8", "other")
+    assert outside.returncode == 2
+    assert "no host address of the network" in outside.stderr
+    assert bed.machine("ls", "-q").stdout == f"{worker}\n"
+
+
+def test_removal_leaves_nothing(bed: SystemBed, worker: str) -> None:
+    removed = bed.machine("rm", "-y", worker)
+    assert removed.returncode == 0, removed.stderr
+    assert bed.machine("ls", "-q").stdout == ""
+    assert bed.run("virsh", "list", "--all", "--name").stdout.strip() == ""
+    assert worker not in bed.run("virsh", "vol-list", "machine").stdout
+    assert "<host " not in bed.run("virsh", "net-dumpxml", "machine").stdout
+    assert not (bed.store / "machines" / worker).exists()
+    assert bed.machine("rm", "-y", worker).returncode == 1
