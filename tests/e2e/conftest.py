@@ -4,19 +4,27 @@ import io
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from machine.runtime.bundle import BundleCache
-from tests.e2e.testbed import CACHE, SystemBed
+from tests.e2e.testbed import CACHE, SessionBed, SystemBed
 
 
 @pytest.fixture(scope="session")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemBed]:
     """One libvirt for all tests of system mode."""
     with SystemBed(tmp_path_factory.mktemp("bed") / "system") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def session_bed() -> Iterator[SessionBed]:
+    """In a folder of its own: pytest's are closed to other users."""
+    with SessionBed(Path(tempfile.mkdtemp(prefix="machine-session-"))) as made:
         yield made
 
 
