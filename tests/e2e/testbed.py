@@ -158,9 +158,9 @@ exec sleep infinity
 
     def start(self) -> None:
         for program in ("virtlogd", "libvirtd"):
-            log = (self.folder / f"{program}.log").open("wb")
-            argv = [*self.inside(), program]
-            self._children.append(subprocess.Popen(argv, stdout=log, stderr=log))
+            with (self.folder / f"{program}.log").open("wb") as log:
+                argv = [*self.inside(), program]
+                self._children.append(subprocess.Popen(argv, stdout=log, stderr=log))
         self.wait_for(lambda: self.run("virsh", "-c", "qemu:///system", "list").returncode == 0)
 
 
