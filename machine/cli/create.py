@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final
 
 import click
@@ -44,7 +45,7 @@ class CreateCommand(click.Command):
 
 def chosen_driver(words: Sequence[str]) -> str:
     """From -d or --driver in any of their spellings, else MACHINE_DRIVER, else our default."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word in ("-d", "--driver") and following:
             return following
         if word.startswith("--driver="):

@@ -1,0 +1,171 @@
+"""The command line as a user meets it: streams, codes, first lines, what it loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("paramiko", "libvirt", "jinja2", "cryptography", "rich", "asyncio", "pydantic", "requests")
+
+
+def machine(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "machine", *words],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **env},
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def host(folder_driver: str, own_home: Path) -> str:
+    """A machine of the third-party driver, as its record says; its host runs."""
+    from machine import record
+    from machine.model import Address, EngineOptions
+    from machine.store import Store
+
+    made = record.new("f1", folder_driver, record.block(), EngineOptions(labels=("a=b",)))
+    made.ours.journal.finished = True
+    made.note_address(Address("127.0.0.1"))
+    store = Store()
+    store.reserve(made)
+    state = store.folder("f1").root / made.ours.id / "state"
+    state.parent.mkdir()
+    state.write_text("Running")
+    return "f1"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("ip", "nosuch"), 1, 'Docker machine "nosuch" does not exist.'),
+        (("status", "../../etc"), 1, 'Docker machine "../../etc" does not exist.'),
+        (("ip",), 1, 'No machine name(s) specified and no "default" machine exists'),
+        (("create", "-d", "nosuch", "a"), 1, 'Driver "nosuch" not found.'),
+        (("create", "a_b"), 1, "Invalid hostname specified"),
+        (("create", "x" * 300), 1, "Invalid hostname specified"),
+        (("create", "-t", "nosuch", "a"), 2, 'There is no template "nosuch"'),
+        (("create", "--libvirt-memory", "2GB", "a"), 2, "--libvirt-memory is '2GB'"),
+        (("create", "--libvirt-memory", "1", "a"), 2, "at least 256"),
+        (("create", "--libvrt-memory", "1", "a"), 2, "No such option"),
+        (("create",), 2, "No machine name specified"),
+        (("nosuch",), 2, 'There is no command "nosuch"'),
+        (("statsu",), 2, "Did you mean status?"),
+        (("ls", "--filter", "colour=red"), 2, "Unsupported filter"),
+        (("ls", "--output", "xml"), 2, "must be text or json"),
+        (("image", "show", "nosuch"), 1, 'There is no image "nosuch"'),
+        (("bundle", "show", "nosuch"), 1, 'There is no bundle "nosuch"'),
+        (("active",), 1, "No active host found"),
+        (("rm", "nosuch"), 1, 'Docker machine "nosuch" does not exist.'),
+    ],
+)
+def test_what_is_wrong_is_told(words: tuple[str, ...], code: int, line: str) -> None:
+    ran = machine(*words)
+    assert line in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
+    assert ran.returncode == code
+
+
+def test_errors_as_json() -> None:
+    ran = machine("ip", "nosuch", "--output", "json")
+    assert ran.returncode == 2  # ip has no such option: still no traceback
+    ran = machine("start", "nosuch", "--output", "json")
+    error = json.loads(ran.stdout)
+    assert error["data"]["kind"] == "HostNotFound"
+    assert error["data"]["exit_code"] == ran.returncode == 1
+
+
+def test_docker_machines_global_flags_are_taken() -> None:
+    ran = machine("--bugsnag-api-token=no-report", "--native-ssh", "ls", "-q")
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def test_flags_stand_before_or_after_the_name(host: str) -> None:
+    for words in ((host, "-f", "{{.Name}}"), ("-f", "{{.Name}}", host)):
+        assert machine("inspect", *words).stdout == f"{host}\n"
+
+
+def test_gitlab_runners_certificate_path(host: str, own_home: Path) -> None:
+    shown = machine("inspect", host, "-f", "{{.HostOptions.AuthOptions.StorePath}}")
+    assert shown.stdout.strip() == str(own_home / ".docker" / "machine" / "machines" / host)
+
+
+def test_every_machine_is_listed_whatever_is_wrong_with_it(host: str, own_home: Path) -> None:
+    machines = own_home / ".docker" / "machine" / "machines"
+    (machines / "broken").mkdir()
+    (machines / "broken" / "config.json").write_text("{")
+    (machines / "foreign").mkdir()
+    foreign = {"ConfigVersion": 3, "DriverName": "vmware", "Driver": {}, "HostOptions": {}}
+    (machines / "foreign" / "config.json").write_text(json.dumps(foreign))
+    listed = machine("ls")
+    assert listed.returncode == 0, listed.stderr
+    rows = {line.split()[0]: line for line in listed.stdout.splitlines()[1:]}
+    assert "Error" in rows["broken"]
+    assert "cannot be read" in rows["broken"]
+    assert 'Driver "vmware" not found' in rows["foreign"]
+    assert "Running" in rows[host]
+    assert machine("rm", "-f", "broken", "foreign").returncode == 0
+    assert machine("ls", "-q").stdout == f"{host}\n"
+
+
+def test_removal_asks_and_says_so_where_nobody_can_answer(host: str) -> None:
+    refused = machine("rm", host)
+    assert refused.returncode == 2
+    assert "Add -y" in refused.stderr
+    assert machine("rm", "-y", host).returncode == 0
+    assert machine("ls", "-q").stdout == ""
+
+
+def test_env_of_a_machine_whose_engine_is_silent_prints_nothing(host: str) -> None:
+    ran = machine("env", host)
+    assert (ran.returncode, ran.stdout) == (1, "")
+
+
+def test_stop_and_status(host: str) -> None:
+    assert machine("status", host).stdout == "Running\n"
+    assert machine("stop", host).returncode == 0
+    assert machine("status", host).stdout == "Stopped\n"
+    assert "Host is not running" in machine("url", host).stderr
+
+
+def test_a_host_that_is_gone_has_its_own_code(host: str, own_home: Path) -> None:
+    from machine.store import Store
+
+    record = Store().load(host)
+    (Store().folder(host).root / record.ours.id / "state").unlink()
+    ran = machine("status", host)
+    assert (ran.returncode, ran.stdout) == (4, "Not Found\n")
+
+
+def test_a_store_that_cannot_be_written_is_named(own_home: Path) -> None:
+    (own_home / "file").write_text("")
+    ran = machine("-s", str(own_home / "file"), "create", "-d", "libvirt", "a")
+    assert ran.returncode == 1
+    assert "the store" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--help",), ("--version",), ("ls",), ("status", "f1"), ("create", "--help"), ("ls", "-q")],
+)
+def test_common_commands_load_nothing_heavy(words: tuple[str, ...], host: str) -> None:
+    program = (
+        "import sys\nfrom machine.__main__ import run\n"
+        f"run({list(words)!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert ran.stderr.splitlines()[-1] == "[]"
