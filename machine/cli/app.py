@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "regenerate-certs": ("machine.cli.power:regenerate_certs", "Renew the TLS certificates."),
     "restart": ("machine.cli.power:restart", "Restart machines."),
     "rm": ("machine.cli.remove:rm", "Remove machines and everything made for them."),
+    "scp": ("machine.cli.scp:scp", "Copy files to, from and between machines."),
     "ssh": ("machine.cli.ssh:ssh", "Log in to a machine, or run a command on it."),
     "start": ("machine.cli.power:start", "Start machines."),
     "status": ("machine.cli.look:status", "Print a machine's state."),

@@ -75,6 +75,29 @@ def test_much_output_on_standard_error_does_not_block(bed: SystemBed, worker: st
     assert len(ran.stderr) == 8000000
 
 
+def test_files_go_there_and_back(bed: SystemBed, worker: str) -> None:
+    tree = bed.folder / "tree"
+    (tree / "in side").mkdir(parents=True)
+    (tree / "in side" / "ü.txt").write_text("text")
+    (tree / "run").write_bytes(b"#!/bin/sh\necho ran\n")
+    (tree / "run").chmod(0o755)
+    (tree / "big").write_bytes(b"0123456789abcdef" * 200_000)
+    there = bed.machine("scp", "-r", "-q", str(tree), f"{worker}:copied")
+    assert there.returncode == 0, there.stderr
+    assert bed.machine("ssh", worker, "copied/run").stdout == "ran\n"
+    back = bed.machine("scp", "-r", "-q", f"{worker}:copied", str(bed.folder / "back"))
+    assert back.returncode == 0, back.stderr
+    for name in ("in side/ü.txt", "run", "big"):
+        assert (bed.folder / "back" / name).read_bytes() == (tree / name).read_bytes()
+    assert (bed.folder / "back" / "run").stat().st_mode & 0o777 == 0o755
+    folder = bed.machine("scp", str(tree), f"{worker}:")
+    assert folder.returncode == 1
+    assert "Add -r" in folder.stderr
+    missing = bed.machine("scp", f"{worker}:nosuch", str(bed.folder))
+    assert missing.returncode == 1
+    assert "there is no such file or folder" in missing.stderr
+
+
 def test_the_guest_is_who_it_was_made_to_be(bed: SystemBed, worker: str) -> None:
     machine = json.loads(bed.machine("inspect", worker).stdout)["Machine"]
     said = bed.machine("ssh", worker, "hostname; cat /etc/machine-id; whoami; sudo id -u")
