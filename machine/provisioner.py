@@ -15,7 +15,6 @@ class Provisioner(ABC):
 
     name: ClassVar[str]
     ids: ClassVar[frozenset[str]]  # os-release IDs (and what ID_LIKE may name)
-    package_format: ClassVar[str] = ""  # "deb": which `packages` bundles it can install
 
     def __init__(self, guest: Guest, release: OsRelease) -> None:
         self.guest = guest
@@ -35,18 +34,11 @@ class Provisioner(ABC):
         """Start or restart it, and return when it is up. Raises CommandFailed with its log's tail."""
 
     @abstractmethod
-    def service_is_active(self, unit: str) -> bool: ...
-
-    @abstractmethod
     def reload_services(self) -> None:
         """Make the service manager read changed unit files."""
 
     @abstractmethod
     def set_hostname(self, hostname: str) -> None: ...
-
-    def firewall_blocks(self, port: int) -> str:
-        """Name of an active firewall that would block ``port``, or ""."""
-        return ""
 
 
 def candidates(release: OsRelease) -> Sequence[str]:
@@ -66,7 +58,6 @@ def parse_os_release(text: str) -> OsRelease:
                 values[key] = "".join(shlex.split(value))
             except ValueError:
                 values[key] = value
-    # shlex joins "rhel centos" into one word only when unquoted; quoted values keep their blanks
     return OsRelease(
         id=values.get("ID", "linux"),
         id_like=tuple(values.get("ID_LIKE", "").split()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import shlex
 import socket
@@ -355,7 +354,3 @@ def _feed(channel: paramiko.Channel, source: BinaryIO) -> None:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
-
-
-def terminal() -> bool:
-    return os.isatty(0) and os.isatty(1)

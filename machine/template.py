@@ -13,7 +13,6 @@ from typing import Any, Final
 from machine.errors import TemplateError
 from machine.paths import shipped_templates, user_templates
 
-DEFAULT: Final = "default"
 _RANGES: Final = {"cpus": (1, 255), "memory_mib": (256, 4 << 20), "disk_gib": (4, 64 << 10)}
 
 

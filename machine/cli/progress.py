@@ -49,7 +49,7 @@ class Lines:
     def _progress(
         self, name: str, key: tuple[str, str], done: int, total: int | None, unit: str
     ) -> None:
-        if not total or total < 8 << 20:
+        if not total or total < 32 << 20:
             return
         tenth = done * 10 // total
         if tenth != self._tenths.get(key, 0):

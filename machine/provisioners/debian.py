@@ -40,7 +40,6 @@ done
 class Debian(Systemd):
     name = "debian"
     ids = frozenset({"debian", "ubuntu"})
-    package_format = "deb"
 
     def install_packages(self, folder: str) -> None:
         try:
@@ -49,7 +48,3 @@ class Debian(Systemd):
             raise CommandFailed(
                 "Installing the engine's packages failed", code=exc.code, details=exc.details
             ) from exc
-
-    def firewall_blocks(self, port: int) -> str:
-        shown = self.guest.run("ufw", "status", sudo=True, check=False).stdout
-        return "ufw" if "Status: active" in shown and f"{port}/tcp" not in shown else ""

@@ -35,9 +35,6 @@ class Systemd(Provisioner):
                 f"The service {unit} did not start", code=exc.code, details=log.stdout.strip()
             ) from exc
 
-    def service_is_active(self, unit: str) -> bool:
-        return self.guest.run("systemctl", "is-active", "--quiet", unit, check=False).ok
-
     def reload_services(self) -> None:
         self.guest.run("systemctl", "daemon-reload", sudo=True)
 

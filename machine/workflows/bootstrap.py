@@ -100,9 +100,7 @@ def wait_for_ssh(host: Host) -> None:
             )
         try:
             host.guest(timeout=10).close()
-        except (GuestUnreachable, DriverError) as exc:
-            if not getattr(exc, "retry", True):
-                raise
+        except GuestUnreachable as exc:
             last = _one_line(exc)
             return False
         return True
