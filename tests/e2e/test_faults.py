@@ -91,13 +91,31 @@ def test_four_at_once_on_an_empty_store(bed: SystemBed) -> None:
 
 
 def test_a_guest_that_never_boots_is_told_with_its_console_and_undone(bed: SystemBed) -> None:
-    failed = bed.machine("create", "-d", "libvirt", "--libvirt-boot-timeout", "4", "late")
+    failed = bed.machine("create", "-d", "libvirt", "--libvirt-boot-timeout", "1", "late")
     assert failed.returncode == 1
-    assert 'Waited 4 s for "late" to take a login over SSH' in failed.stderr
+    assert 'Waited 1 s for "late" to take a login over SSH' in failed.stderr
     assert "console" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert left_of(bed, "late") == ""
     assert bed.machine("ls", "-q").stdout == ""
+
+
+def test_an_interrupt_ends_it_and_says_what_exists(bed: SystemBed) -> None:
+    said = bed.folder / "interrupted.log"
+    with said.open("w") as log:
+        process = bed.popen("create", "-d", "libvirt", "--output", "json", "cut", stderr=log)
+        assert process.stdout
+        for line in process.stdout:
+            if json.loads(line)["data"].get("step") == "boot":
+                process.send_signal(signal.SIGINT)
+                break
+        assert process.wait(timeout=10) == 130
+        process.stdout.close()
+    assert "machine create --resume cut" in said.read_text()
+    assert "machine rm cut" in said.read_text()
+    removed = bed.machine("rm", "-y", "cut")
+    assert removed.returncode == 0, removed.stderr
+    assert left_of(bed, "cut") == ""
 
 
 def test_without_libvirt_nothing_is_made_and_the_remedy_is_named(bed: SystemBed) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "machine")
@@ -103,12 +103,12 @@ class Bed:
             check=False,
         )
 
-    def popen(self, *words: str) -> subprocess.Popen[str]:
+    def popen(self, *words: str, stderr: IO[str] | None = None) -> subprocess.Popen[str]:
         """The tool in the background, its standard output to read."""
         return subprocess.Popen(
             [*self.inside(), *self.tool(), *words],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr or subprocess.DEVNULL,
             text=True,
             env=self.environment,
             cwd="/",
