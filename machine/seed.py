@@ -90,6 +90,8 @@ def _hosts(host: str) -> str:
 def _network(nic: Nic) -> str:
     """systemd.network(5). Matched by MAC address: the order of cards may change."""
     setup = f"Address={nic.address}" if nic.address else "DHCP=ipv4"
+    if nic.gateway:
+        setup += f"\nGateway={nic.gateway}\nDNS={nic.gateway}"
     return (
         f"[Match]\nMACAddress={nic.mac}\n\n[Network]\n{setup}\nIPv6AcceptRA=no\n"
         "\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes\n"
@@ -125,10 +127,12 @@ def _network_config(nics: Sequence[Nic]) -> dict[str, Any]:
     """Version 2 of cloud-init's network configuration."""
     cards: dict[str, Any] = {}
     for number, nic in enumerate(nics):
-        cards[f"machine{number}"] = {
-            "match": {"macaddress": nic.mac.lower()},
-            **({"addresses": [nic.address]} if nic.address else {"dhcp4": True}),
-        }
+        card: dict[str, Any] = {"match": {"macaddress": nic.mac.lower()}}
+        card.update({"addresses": [nic.address]} if nic.address else {"dhcp4": True})
+        if nic.gateway:
+            card["routes"] = [{"to": "0.0.0.0/0", "via": nic.gateway}]
+            card["nameservers"] = {"addresses": [nic.gateway]}
+        cards[f"machine{number}"] = card
     return {"version": 2, "ethernets": cards}
 
 

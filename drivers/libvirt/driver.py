@@ -323,9 +323,11 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             self.save(replace(self.facts, address=address))
 
     def _xml(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> str:
-        nics = [Nic(self.facts.mac)]
         if self.facts.session:
-            nics.append(Nic(self._mac("lan"), self._lan_address()))
+            nics = [Nic(self.facts.mac), Nic(self._mac("lan"), self._lan_address())]
+        else:
+            net = network.network(self._connect(), self.config.network)
+            nics = [Nic(self.facts.mac, *network.static(net, self.facts.address))]
         content, label = seed.first_boot(spec.image.first_boot, spec.identity, nics)
         storage.delete(pool, self._volume("seed"))  # of a create that was killed
         seed_path = storage.upload(

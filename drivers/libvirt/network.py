@@ -134,6 +134,17 @@ def reserve(net: Any, name: str, mac: str, wanted: str) -> str:
     raise DriverError(f"No address is free in the network {net.name()}", details=refusal)
 
 
+def static(net: Any, address: str) -> tuple[str, str]:
+    """The address with its prefix length, and the gateway. A guest sets its address by itself:
+    dnsmasq does not hand a reserved one out while a removed machine's lease on it lasts (an hour),
+    and nothing has to wait for DHCP."""
+    subnet = _subnet(net)
+    ip = ElementTree.fromstring(net.XMLDesc()).find("ip")  # noqa: S314 - libvirt's own XML
+    if subnet is None or ip is None:
+        raise DriverError(f"The network {net.name()} has no subnet of its own (no <ip>)")
+    return f"{address}/{subnet.prefixlen}", str(ip.get("address"))
+
+
 def release(net: Any, mac: str) -> None:
     """Twice is fine."""
     libvirt = module()

@@ -117,6 +117,7 @@ def test_addresses_that_cannot_be(conn: Any) -> None:
         with pytest.raises(BadOption):
             network.check_address(net, wanted)
     network.check_address(net, "192.168.122.77")
+    assert network.static(net, "192.168.122.77") == ("192.168.122.77/24", "192.168.122.1")
 
 
 def test_a_network_and_a_pool_of_the_users_must_exist(conn: Any) -> None:

@@ -28,7 +28,7 @@ def test_an_identity_tar_holds_who_the_host_is(identity: Identity) -> None:
     content, label = seed.first_boot(
         FirstBoot.IDENTITY,
         identity,
-        [Nic("52:54:00:00:00:01"), Nic("52:54:00:00:00:02", "10.0.0.2/24")],
+        [Nic("52:54:00:00:00:01"), Nic("52:54:00:00:00:02", "10.0.0.2/24", "10.0.0.1")],
     )
     assert label == seed.IDENTITY_LABEL
     assert len(label) <= 20
@@ -49,7 +49,8 @@ def test_an_identity_tar_holds_who_the_host_is(identity: Identity) -> None:
         assert "MACAddress=52:54:00:00:00:01" in text(
             "root/etc/systemd/network/10-machine0.network"
         )
-        assert "Address=10.0.0.2/24" in text("root/etc/systemd/network/10-machine1.network")
+        second = text("root/etc/systemd/network/10-machine1.network")
+        assert "Address=10.0.0.2/24\nGateway=10.0.0.1\nDNS=10.0.0.1\n" in second
 
 
 def test_a_nocloud_disk_pins_the_host_key(identity: Identity) -> None:
