@@ -90,7 +90,7 @@ class GuestSide:
         return opened
 
     def write(self, path: str) -> IO[bytes]:
-        file = self._sftp.open(path, "xb")
+        file = self._sftp.open(path, "wxb")
         file.set_pipelined(True)
         opened: IO[bytes] = file
         return opened
