@@ -123,10 +123,10 @@ class Driver(ABC, Generic[C, F]):
         return seen
 
     @classmethod
-    def findings(cls, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
+    def findings(cls, store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
         """What `machine doctor` should say of this driver's provider: what is missing for it to
-        work, and things of ours (by their mark) whose id no record knows. ``fix`` repairs what is
-        safe."""
+        work, and things of ours (by their mark) whose id no record of ``store`` knows. ``fix``
+        repairs what is safe: another store's things are named, and left alone."""
         return ()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from machine.errors import BadOption
 from machine.guest import Guest
 from machine.model import Address, EngineInfo, EngineOptions, TlsFiles
 from machine.provisioner import Provisioner
@@ -80,3 +81,19 @@ class Engine(ABC):
     def client_env(cls, url: str, tls_folder: Path) -> dict[str, str | None]:
         """Variables that make its client talk to ``url``; None means: unset."""
         raise NotImplementedError
+
+    @classmethod
+    def check_context(cls, name: str, mark: str) -> None:
+        """Called before a machine is made that its client shall know by name. ``mark`` is the
+        machine's id. Raises BadOption or EngineError when that cannot be."""
+        raise BadOption(f"The client of {cls.name} knows no contexts", hint="Leave --context out")
+
+    @classmethod
+    def write_context(cls, name: str, url: str, tls: TlsFiles, mark: str) -> None:
+        """Make the client know the machine by name, or renew what it knows. Twice is fine."""
+        cls.check_context(name, mark)
+
+    @classmethod
+    def remove_context(cls, name: str, mark: str) -> None:
+        """Take that away again, if it has the machine's mark. Twice is fine."""
+        return

@@ -22,10 +22,12 @@ def option(
     metavar: str = "",
     low: int | None = None,
     high: int | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    """A field that the user may set. ``env`` are further variable names (docker-machine's own)."""
-    meta = {"help": help, "env": env, "metavar": metavar, "low": low, "high": high}
-    return field(default=default, metadata=meta)
+    """A field that the user may set. ``env`` are further variable names (docker-machine's own);
+    ``low`` and ``high`` bound a whole number, ``choices`` are the only texts that may be given."""
+    meta = {"help": help, "env": env, "metavar": metavar}
+    return field(default=default, metadata={**meta, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,14 @@ class Option:
     key: str  # "boot_timeout": the field, and the template key
     flag: str  # "--libvirt-boot-timeout"
     env: tuple[str, ...]  # ("MACHINE_LIBVIRT_BOOT_TIMEOUT", ...): first one set wins
+    item: type  # of a tuple's values; else as `type`
     type: type  # str, int, bool, or tuple for a flag that repeats
     default: Any
     help: str
     metavar: str
     low: int | None
     high: int | None
+    choices: tuple[str, ...]
 
 
 def options(driver: str, config_type: type[Any]) -> list[Option]:
@@ -58,11 +62,13 @@ def options(driver: str, config_type: type[Any]) -> list[Option]:
                 flag=f"--{driver}-{word}",
                 env=(variable, *each.metadata["env"]),
                 type=_plain(hints[each.name]),
+                item=_item(hints[each.name]),
                 default=each.default,
                 help=each.metadata["help"],
-                metavar=each.metadata["metavar"],
+                metavar=each.metadata["metavar"] or "|".join(each.metadata["choices"]),
                 low=each.metadata["low"],
                 high=each.metadata["high"],
+                choices=each.metadata["choices"],
             )
         )
     return found
@@ -128,13 +134,22 @@ def _plain(hint: Any) -> type:
     return typing.cast("type", hint)
 
 
+def _item(hint: Any) -> type:
+    inner = typing.get_args(hint)
+    return _plain(inner[0]) if _plain(hint) is tuple and inner else _plain(hint)
+
+
 def _typed(opt: Option, value: Any, where: str) -> Any:
     if opt.type is tuple:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, list | tuple):
             raise _bad(where, value, "a list")
-        return tuple(str(part) for part in parts)
-    if opt.type is bool:
+        return tuple(_single(opt, part, where) for part in parts)
+    return _single(opt, value, where)
+
+
+def _single(opt: Option, value: Any, where: str) -> Any:
+    if opt.item is bool:
         if isinstance(value, bool):
             return value
         word = str(value).lower()
@@ -143,7 +158,7 @@ def _typed(opt: Option, value: Any, where: str) -> Any:
         if word in ("0", "false", "no", "off"):
             return False
         raise _bad(where, value, "true or false")
-    if opt.type is int:
+    if opt.item is int:
         try:
             if isinstance(value, bool):
                 raise ValueError
@@ -159,6 +174,8 @@ def _typed(opt: Option, value: Any, where: str) -> Any:
         return number
     if isinstance(value, list | tuple | dict | bool):
         raise _bad(where, value, "text")
+    if opt.choices and value not in ("", *opt.choices):
+        raise _bad(where, value, f"one of {', '.join(opt.choices)}")
     return str(value)
 
 

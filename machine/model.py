@@ -127,6 +127,7 @@ class VmSpec:
     image: Image
     identity: Identity
     media: tuple[Medium, ...] = ()
+    engine_port: int = 2376  # where the engine will listen on the guest
 
 
 @dataclass(frozen=True, slots=True)

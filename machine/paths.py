@@ -89,6 +89,11 @@ class MachineFolder:
         """The pinned host key, in OpenSSH's format."""
         return self.root / "known_hosts"
 
+    @property
+    def ssh_config(self) -> Path:
+        """An entry for the user's own ssh, written when asked for."""
+        return self.root / "ssh_config"
+
 
 @dataclass(frozen=True, slots=True)
 class StoreFolder:

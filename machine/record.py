@@ -46,6 +46,8 @@ class Block:
     engine: str = "docker"
     bundle: str = ""
     bundle_kind: str = "packages"
+    context: bool = False  # the engine's client knows it by name
+    ssh_config: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)

@@ -74,22 +74,39 @@ def connect(
     return SshGuest(transport, user)
 
 
-def ssh_command(
-    address: Address, *, user: str, key: Path, known_hosts: Path, words: Sequence[str]
-) -> list[str]:
-    """The ssh program's words for the same login: for terminals, and for its own options."""
-    ours = {
+def _options(key: Path, known_hosts: Path) -> dict[str, str]:
+    """ssh_config(5): the same login, and the same pinned key, for the ssh program. A blank in a
+    path needs quotes there, and a % is doubled."""
+
+    def quoted(path: Path) -> str:
+        return '"' + str(path).replace("%", "%%") + '"'
+
+    return {
         "HostKeyAlias": ALIAS,
-        "UserKnownHostsFile": str(known_hosts),
+        "UserKnownHostsFile": quoted(known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
         "IdentitiesOnly": "yes",
-        "IdentityFile": str(key),
+        "IdentityFile": quoted(key),
         "LogLevel": "ERROR",
     }
+
+
+def ssh_command(
+    address: Address, *, user: str, key: Path, known_hosts: Path, words: Sequence[str]
+) -> list[str]:
+    """The ssh program's words for the same login: for terminals, and for its own options."""
+    ours = _options(key, known_hosts)
     options = [part for name, value in ours.items() for part in ("-o", f"{name}={value}")]
     return ["ssh", *options, "-p", str(address.ssh_port), f"{user}@{address.host}", *words]
+
+
+def config_entry(name: str, address: Address, *, user: str, key: Path, known_hosts: Path) -> str:
+    """The same login as a section of ssh_config(5), to be included by the user's own."""
+    where = {"HostName": address.host, "Port": str(address.ssh_port), "User": user}
+    lines = [f"    {key} {value}" for key, value in (where | _options(key, known_hosts)).items()]
+    return "\n".join([f"Host {name}", *lines, ""])
 
 
 class SshGuest:

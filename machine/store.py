@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from machine import files
 from machine import record as records
 from machine.errors import BadName, HostBusy, HostExists, HostNotFound, RecordDamaged, StoreError
 from machine.paths import MachineFolder, StoreFolder, store_root
@@ -154,24 +155,10 @@ def taken(name: str) -> HostExists:
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file atomically and durably: temporary file beside it, fsync, replace, fsync folder."""
-    temporary = ""
+    """As ``files.replace``. Raises StoreError."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        files.replace(path, content, mode=mode)
     except OSError as exc:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise _refused("write", path, exc) from exc
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from machine import files
 from machine.errors import BadOption, MachineError
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class Authority:
         )
         cert = builder.sign(key, _sha256())
         # The key first: a CA certificate is there only together with its key.
-        _write(self.certs / "ca-key.pem", _key_pem(key), 0o600)
-        _write(self.certs / "ca.pem", _pem(cert), 0o644)
+        files.replace(self.certs / "ca-key.pem", _key_pem(key), mode=0o600)
+        files.replace(self.certs / "ca.pem", _pem(cert), mode=0o644)
         for stale in ("cert.pem", "key.pem"):
             (self.certs / stale).unlink(missing_ok=True)
 
@@ -90,8 +90,8 @@ class Authority:
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
         cert, key = self._issue("machine client", ExtendedKeyUsageOID.CLIENT_AUTH, None)
-        _write(self.certs / "key.pem", key, 0o600)
-        _write(self.certs / "cert.pem", cert, 0o644)
+        files.replace(self.certs / "key.pem", key, mode=0o600)
+        files.replace(self.certs / "cert.pem", cert, mode=0o644)
 
     def _issue(
         self, name: str, usage: x509.ObjectIdentifier, alternatives: x509.ExtensionType | None
@@ -243,18 +243,6 @@ def _key_pem(key: Any) -> bytes:
         serialization.NoEncryption(),
     )
     return pem
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Never readable by others, not even for an instant; complete or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _now() -> datetime.datetime:

@@ -27,9 +27,7 @@ def choose(conn: Any, pool: Any, wanted: str) -> tuple[str, str]:
     """The domain type ("kvm" or "qemu"), and one line to say when KVM had to be passed over."""
     if wanted == "tcg":
         return "qemu", ""
-    offered = "type='kvm'" in conn.getCapabilities() or "<domain type='kvm'" in (
-        conn.getCapabilities()
-    )
+    offered = "<domain type='kvm'" in conn.getCapabilities()
     if wanted == "kvm":
         if not offered:
             raise PreflightError(
@@ -49,9 +47,7 @@ def works(conn: Any, pool: Any, kind: str, limit: float = LIMIT) -> bool:
     libvirt = module()
     name = f"machine-probe-{uuid.uuid4().hex[:8]}"
     body = iter((BOOT_SECTOR, b""))
-    path = storage.upload(
-        pool, name, lambda size: next(body), len(BOOT_SECTOR), "raw", lambda done, total: None
-    )
+    path = storage.upload(pool, name, lambda size: next(body), len(BOOT_SECTOR))
     cpu = "host-passthrough" if kind == "kvm" else "maximum"
     xml = (
         f"<domain type='{kind}'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>"

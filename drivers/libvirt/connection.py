@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from machine import command
 from machine.errors import DriverError, PreflightError
 
 SYSTEM: Final = "qemu:///system"
@@ -64,7 +66,7 @@ def connect(uri: str) -> Any:
         _open[uri] = libvirt.open(uri)
     except libvirt.libvirtError as exc:
         raise PreflightError(
-            f"libvirt does not answer at {uri}", details=str(exc), hint=_remedy(str(exc))
+            f"libvirt does not answer at {uri}", details=str(exc), hint=_remedy(uri, str(exc))
         ) from exc
     return _open[uri]
 
@@ -72,8 +74,27 @@ def connect(uri: str) -> Any:
 _open: dict[str, Any] = {}
 
 
+def opened() -> list[Any]:
+    """The connections of this process."""
+    return list(_open.values())
+
+
 def is_session(uri: str) -> bool:
     return uri.partition("?")[0].endswith("/session")
+
+
+def remote_host(uri: str) -> str:
+    """The computer that a URI leads to, as this one reaches it; "" for this one. The name in a
+    qemu+ssh URI may be an alias of the user's ssh configuration: ssh says what it stands for."""
+    parts = urlsplit(uri)
+    if not parts.hostname or parts.scheme.endswith("+unix"):
+        return ""
+    if parts.scheme.endswith("+ssh") and command.which("ssh"):
+        shown = command.run("ssh", "-G", parts.hostname, check=False).stdout
+        for line in shown.splitlines():
+            if line.startswith("hostname "):
+                return line.split()[1]
+    return parts.hostname
 
 
 @contextmanager
@@ -94,10 +115,21 @@ def code(exc: BaseException) -> int:
     return number
 
 
-def _remedy(message: str) -> str:
+def _remedy(uri: str, message: str) -> str:
+    parts = urlsplit(uri)
+    if parts.hostname and not parts.scheme.endswith("+unix"):
+        if parts.scheme.endswith("+ssh"):
+            login = f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname
+            return (
+                f"ssh {login} virsh -c qemu:///system list   must work without a question:\n"
+                "a key, its user in the group libvirt there, and libvirtd running"
+            )
+        return f"virsh -c {uri} list   shows the same error until it is mended"
     if "Permission denied" in message or "authentication" in message:
         return "sudo usermod -aG libvirt $USER   (then log in again)"
     if "Failed to connect socket" in message:
+        if command.which("libvirtd") is None and command.which("virtqemud") is None:
+            return "sudo apt-get install libvirt-daemon-system qemu-system-x86"
         if os.path.isdir("/run/systemd/system"):  # noqa: PTH112 - a plain question
             return "sudo systemctl enable --now libvirtd"
         return "machine doctor --fix   (nothing manages services here: it starts libvirtd)"

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 from machine import seed, wait
 from machine.driver import Driver, Finding
-from machine.drivers.libvirt import acceleration, connection, findings, network, storage
+from machine.drivers.libvirt import (
+    acceleration,
+    connection,
+    findings,
+    forward,
+    network,
+    preflight,
+    storage,
+)
 from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.connection import doing, module
-from machine.errors import DriverError, MachineError, PreflightError, TimedOut
+from machine.drivers.libvirt.domain import (
+    Disk,
+    DomainContext,
+    disk_xml,
+    readonly_targets,
+    targets,
+    undefine,
+)
+from machine.errors import BadOption, DriverError, MachineError, TimedOut
 from machine.model import Address, Can, Nic, Sighting, State, VmSpec
 from machine.paths import cache_root
 from machine.render import render
@@ -33,38 +49,6 @@ _STATES: Final = {  # virDomainState
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
-    path: str
-    target: str
-    format: str = "raw"
-    cache: str = "none"
-    serial: str = ""
-    readonly: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class DomainContext:
-    kind: str
-    name: str
-    uuid: str
-    store: str
-    memory_mib: int
-    cpus: int
-    arch: str
-    machine_type: str
-    cpu_mode: str
-    kernel: str
-    initrd: str
-    cmdline: str
-    disks: tuple[Disk, ...]
-    mac: str
-    lan_mac: str
-    network: str
-    forwards: str
-    console: str
-
-
 class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     name: ClassVar[str] = "libvirt"
     can: ClassVar[Can] = (
@@ -76,28 +60,33 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     def preflight(self) -> None:
         uri = connection.resolve(self.facts.uri or self.config.uri)
         conn = connection.connect(uri)
-        if self.config.accel not in ("auto", "kvm", "tcg"):
-            raise PreflightError(f"--libvirt-accel is {self.config.accel!r}: auto, kvm or tcg")
-        session = connection.is_session(uri)
-        if self.config.ip:
-            if session:
-                raise PreflightError(
-                    "--libvirt-ip needs system mode; in session mode a machine is at 127.0.0.1",
-                    hint="--libvirt-uri qemu:///system",
-                )
-            network.check_address(network.network(conn, self.config.network), self.config.ip)
-        with suppress(module().libvirtError):
-            found = conn.lookupByName(self.host.name)
-            if found.UUIDString() != self.host.id:
-                raise PreflightError(
-                    f'libvirt has another domain called "{self.host.name}" already',
-                    hint=f"Choose another name, or look at it: virsh -c {uri} dominfo {self.host.name}",
-                )
-        self.save(replace(self.facts, uri=uri, session=session, mac=self._mac("nic")))
+        preflight.name(conn, self.host.name, self.host.id)
+        session, remote = connection.is_session(uri), connection.remote_host(uri)
+        if not (session or remote):
+            for finding in findings.kvm_device(fix=False):
+                self.report.warn(f"{finding.text}. Type: {finding.remedy}")
+        preflight.emulator(conn, conn.getInfo()[0], self.config.machine_type)
+        preflight.pool(conn, self.config.pool, local_session=session and not remote)
+        if not session:
+            preflight.addresses(conn, self.config)
+        elif self.config.ip:
+            raise BadOption(
+                "--libvirt-ip needs system mode; in session mode a machine is at 127.0.0.1",
+                hint="--libvirt-uri qemu:///system",
+            )
+        self.save(
+            replace(
+                self.facts,
+                uri=uri,
+                session=session,
+                forwarded=session or bool(remote),
+                mac=self._mac("nic"),
+            )
+        )
 
     def create(self, spec: VmSpec) -> None:
         conn = self._connect()
-        pool = storage.pool(conn, self.config.pool, session=self.facts.session)
+        pool = self._pool()
         with self._uploads():
             if not self.facts.kind:
                 kind, line = acceleration.choose(conn, pool, self.config.accel)
@@ -105,14 +94,12 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                     self.report.warn(line)
                 self.save(replace(self.facts, kind=kind))
             files = self._shared(pool, spec)
-        self._find_address(conn)
+        self._find_address(spec.engine_port)
         if (domain := self._domain()) is None:
             xml = self._xml(pool, spec, files)
             with doing(f"defining {self.host.name}"):
                 domain = conn.defineXML(xml)
-        with doing(f"starting {self.host.name}"):
-            if not domain.isActive():
-                domain.create()
+        self._power_on(domain)
 
     def state(self) -> State:
         return self._sight(self._connection()).state
@@ -133,18 +120,10 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 if domain.isActive():
                     with suppress(libvirt.libvirtError):
                         domain.destroy()
-                domain.undefineFlags(
-                    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-                    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-                    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-                    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-                )
+                undefine(domain)
         with suppress(libvirt.libvirtError):
             pool = conn.storagePoolLookupByName(self.config.pool)
-            with suppress(libvirt.libvirtError):
-                pool.refresh()  # the console log became a volume without our doing
-            for kind in ("disk.qcow2", "seed", "console.log"):
-                storage.delete(pool, self._volume(kind))
+            storage.delete_all(pool, self._volume(""))
         if not self.facts.session:
             with suppress(libvirt.libvirtError):
                 network.release(conn.networkLookupByName(self.config.network), self.facts.mac)
@@ -156,25 +135,22 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         domain = self._domain()
         if domain is not None:
             flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-            for target in _readonly_targets(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)):
+            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            for target in readonly_targets(xml):
                 with doing("detaching a first-boot disk"):
-                    domain.detachDeviceFlags(_disk_xml(domain, target, inactive=True), flags)
+                    domain.detachDeviceFlags(disk_xml(xml, target), flags)
             if domain.isActive():
                 self._unplug(domain)
-        pool = storage.pool(self._connect(), self.config.pool, session=self.facts.session)
-        storage.delete(pool, self._volume("seed"))
+        storage.delete(self._pool(), self._volume("seed"))
 
     def start(self) -> None:
         domain = self._existing()
-        if self.facts.session:
-            domain = self._repick_ports(domain)
-        else:
+        if not self.facts.session:
             network.network(self._connect(), self.config.network)
-        with doing(f"starting {self.host.name}"):
-            if domain.state()[0] == module().VIR_DOMAIN_PAUSED:
-                domain.resume()
-            elif not domain.isActive():
-                domain.create()
+        if domain.state()[0] == module().VIR_DOMAIN_PAUSED:
+            self.resume()
+        else:
+            self._power_on(domain)
 
     def stop(self) -> None:
         with doing(f"shutting down {self.host.name}"):
@@ -197,8 +173,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             self._existing().resume()
 
     def console(self, offset: int = 0) -> tuple[bytes, int]:
-        pool = storage.pool(self._connect(), self.config.pool, session=self.facts.session)
-        new = storage.content(pool, self._volume("console.log"), offset)
+        new = storage.content(self._pool(), self._volume("console.log"), offset)
         return new, offset + len(new)
 
     def explain(self) -> str:
@@ -224,8 +199,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         return seen
 
     @classmethod
-    def findings(cls, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
-        return findings.findings(known_ids, fix=fix)
+    def findings(cls, store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
+        return findings.findings(store, known_ids, fix=fix)
 
     def _sight(self, conn: Any, domains: Mapping[str, Any] | None = None) -> Sighting:
         if isinstance(conn, str):
@@ -276,8 +251,15 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         digest = hashlib.sha256(f"{self.host.id} {purpose}".encode()).hexdigest()
         return f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:6]}"
 
+    def _pool(self) -> Any:
+        return storage.pool(self._connect(), self.config.pool, session=self.facts.session)
+
+    def _extra(self) -> list[str]:
+        """The further disks' kinds of volume."""
+        return [f"data{number}.qcow2" for number, _ in enumerate(self.config.extra_disk, 1)]
+
     def _volume(self, kind: str) -> str:
-        return f"machine-{self.host.name}-{self.host.id[:8]}-{kind}"
+        return storage.prefix(self.host.name, self.host.id) + kind
 
     def _uploads(self) -> Any:
         """One process at a time puts the shared files into a pool."""
@@ -289,65 +271,69 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     def _shared(self, pool: Any, spec: VmSpec) -> dict[str, str]:
         image = spec.image
-        files: dict[str, tuple[str, Path, str]] = {
-            "disk": (f"machine-base-{image.digest[:16]}.qcow2", image.disk, "qcow2")
-        }
+        files = {"disk": (f"machine-base-{image.digest[:16]}.qcow2", image.disk)}
         for key, path in (("kernel", image.kernel), ("initrd", image.initrd)):
             if path is not None:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-                files[key] = (f"machine-base-{digest}.{key}", path, "raw")
+                files[key] = (f"machine-base-{digest}.{key}", path)
         for medium in spec.media:
-            name = f"machine-base-{medium.sha256[:16]}.tar"
-            files[medium.label] = (name, medium.path, "raw")
+            files[medium.label] = (f"machine-base-{medium.sha256[:16]}.tar", medium.path)
 
         def tell(done: int, total: int) -> None:
             self.report.progress("vm", done, total)
 
-        return {
-            key: storage.shared(pool, name, path, fmt, tell)
-            for key, (name, path, fmt) in files.items()
-        }
+        return {key: storage.shared(pool, name, path, tell) for key, (name, path) in files.items()}
 
-    def _find_address(self, conn: Any) -> None:
-        """Known before the boot: a reservation, or two free ports of the loopback address."""
-        if self.facts.session:
-            if self.facts.address:
-                return
-            ssh_port, engine_port = _free_ports(2)
-            self.save(
-                replace(self.facts, address="127.0.0.1", ssh_port=ssh_port, engine_port=engine_port)
-            )
-        else:
-            net = network.network(conn, self.config.network)
-            address = network.reserve(net, self.host.name, self.facts.mac, self.config.ip)
-            self.save(replace(self.facts, address=address))
-
-    def _xml(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> str:
-        if self.facts.session:
-            nics = [Nic(self.facts.mac), Nic(self._mac("lan"), self._lan_address())]
+    def _find_address(self, engine_port: int) -> None:
+        """Known before the boot: a reservation in the network, or ports of the hypervisor's
+        computer, or both where that is another one."""
+        facts = replace(self.facts, engine_port=engine_port)
+        if facts.session:
+            facts = replace(facts, lan=self._lan_address())
         else:
             net = network.network(self._connect(), self.config.network)
-            nics = [Nic(self.facts.mac, *network.static(net, self.facts.address))]
-        content, label = seed.first_boot(spec.image.first_boot, spec.identity, nics)
-        storage.delete(pool, self._volume("seed"))  # of a create that was killed
+            lan = network.reserve(net, self.host.name, facts.mac, self.config.ip)
+            facts = replace(facts, lan=lan, address=lan)
+        if facts.forwarded:
+            ssh_port, engine_port = forward.ports(self.host.id)
+            host = connection.remote_host(facts.uri) or "127.0.0.1"
+            facts = replace(facts, address=host, ssh_port=ssh_port, engine_port=engine_port)
+        self.save(facts)
+
+    def _nics(self) -> list[Nic]:
+        """As the guest is to set them up: the way out first."""
+        facts = self.facts
+        if facts.session:
+            return [Nic(self._mac("forward")), Nic(facts.mac, f"{facts.lan}/16")]
+        net = network.network(self._connect(), self.config.network)
+        address, gateway = network.static(net, facts.lan)
+        if facts.forwarded:
+            return [Nic(self._mac("forward")), Nic(facts.mac, address)]
+        return [Nic(facts.mac, address, gateway)]
+
+    def _disks(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> list[Disk]:
+        content, label = seed.first_boot(spec.image.first_boot, spec.identity, self._nics())
+        seed_volume = self._volume("seed")
+        storage.delete(pool, seed_volume)  # of a create that was killed
         seed_path = storage.upload(
-            pool,
-            self._volume("seed"),
-            _reader(content),
-            len(content),
-            "raw",
-            lambda done, total: None,
-            mode="0600",
+            pool, seed_volume, BytesIO(content).read, len(content), mode="0600"
         )
-        disk = storage.overlay(pool, self._volume("disk.qcow2"), files["disk"], spec.disk_gib)
-        disks = [Disk(disk, "vda", "qcow2", readonly=False), Disk(seed_path, "vdb", serial=label)]
-        for letter, medium in zip("cdefgh", spec.media, strict=False):
-            disks.append(Disk(files[medium.label], f"vd{letter}", serial=medium.label))
-        cpu_mode = self.config.cpu_mode or (
-            "host-passthrough" if self.facts.kind == "kvm" else "maximum"
-        )
+        root = storage.disk(pool, self._volume("disk.qcow2"), spec.disk_gib, files["disk"])
+        target = targets()
+        disks = [Disk(root, next(target), "qcow2", readonly=False)]
+        disks.append(Disk(seed_path, next(target), serial=label))
+        for medium in spec.media:
+            disks.append(Disk(files[medium.label], next(target), serial=medium.label))
+        for kind, size in zip(self._extra(), self.config.extra_disk, strict=True):
+            path = storage.disk(pool, self._volume(kind), size)
+            serial = kind.partition(".")[0]  # /dev/disk/by-id/virtio-data1
+            disks.append(Disk(path, next(target), "qcow2", serial=serial, readonly=False))
+        return disks
+
+    def _xml(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> str:
+        facts = self.facts
         context = DomainContext(
-            kind=self.facts.kind,
+            kind=facts.kind,
             name=self.host.name,
             uuid=self.host.id,
             store=str(self.host.folder.parent.parent),
@@ -355,98 +341,67 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             cpus=spec.cpus,
             arch=spec.image.arch,
             machine_type=self.config.machine_type,
-            cpu_mode=cpu_mode,
+            cpu_mode=self.config.cpu_mode
+            or ("host-passthrough" if facts.kind == "kvm" else "maximum"),
             kernel=files.get("kernel", ""),
             initrd=files.get("initrd", ""),
             cmdline=spec.image.cmdline,
-            disks=tuple(disks),
-            mac=self.facts.mac,
-            lan_mac=self._mac("lan"),
-            network="" if self.facts.session else self.config.network,
-            forwards=_forwards(self.facts) if self.facts.session else "",
+            disks=tuple(self._disks(pool, spec, files)),
+            network="" if facts.session else self.config.network,
+            mac=facts.mac,
+            forwards=self._forwards(spec.engine_port) if facts.forwarded else "",
+            forward_mac=self._mac("forward"),
+            lan_mac=facts.mac if facts.session else "",
             console=f"{storage.path_of(pool)}/{self._volume('console.log')}",
         )
         return render("libvirt/domain.xml.j2", context)
 
+    def _forwards(self, guest_engine_port: int) -> str:
+        facts = self.facts
+        bind = "" if connection.remote_host(facts.uri) else "127.0.0.1"
+        return forward.rules(bind, facts.ssh_port, facts.engine_port, guest_engine_port)
+
     def _lan_address(self) -> str:
         """On the socket network that a user's session machines share: from the machine's id."""
         number = int(self.host.id.replace("-", "")[:4], 16) % 65000 + 2
-        return f"10.77.{number // 256}.{number % 256}/16"
+        return f"10.77.{number // 256}.{number % 256}"
 
-    def _repick_ports(self, domain: Any) -> Any:
-        """Forwards of a stopped machine whose ports another program has taken meanwhile."""
-        facts = self.facts
-        if domain.isActive() or (_is_free(facts.ssh_port) and _is_free(facts.engine_port)):
-            return domain
-        ssh_port, engine_port = _free_ports(2)
-        fresh = replace(facts, ssh_port=ssh_port, engine_port=engine_port)
-        xml = domain.XMLDesc(module().VIR_DOMAIN_XML_INACTIVE | module().VIR_DOMAIN_XML_SECURE)
-        with doing("moving the forwarded ports"):
-            domain = self._connect().defineXML(xml.replace(_forwards(facts), _forwards(fresh)))
-        self.save(fresh)
-        return domain
+    def _power_on(self, domain: Any) -> None:
+        """Start it if it does not run. Forwarded ports that another program has taken meanwhile are
+        exchanged for others; only the start itself can tell."""
+        libvirt = module()
+        with doing(f"starting {self.host.name}"):
+            for attempt in range(1, forward.TRIES):
+                try:
+                    if not domain.isActive():
+                        domain.create()
+                    break
+                except libvirt.libvirtError as exc:
+                    if not forward.taken(exc):
+                        raise
+                xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+                other = forward.ports(self.host.id, attempt)
+                domain = self._connect().defineXML(forward.moved(xml, *other))
+            else:
+                domain.create()
+            if self.facts.forwarded:
+                self._note_ports(domain)
+
+    def _note_ports(self, domain: Any) -> None:
+        """The definition is what counts, also after a kill between the two."""
+        found = forward.read(domain.XMLDesc())
+        if found and found != (self.facts.ssh_port, self.facts.engine_port):
+            self.save(replace(self.facts, ssh_port=found[0], engine_port=found[1]))
 
     def _unplug(self, domain: Any) -> None:
         libvirt = module()
-        for target in _readonly_targets(domain.XMLDesc()):
+        xml = domain.XMLDesc()
+        for target in readonly_targets(xml):
             with suppress(libvirt.libvirtError):
-                domain.detachDeviceFlags(
-                    _disk_xml(domain, target, inactive=False), libvirt.VIR_DOMAIN_AFFECT_LIVE
-                )
+                domain.detachDeviceFlags(disk_xml(xml, target), libvirt.VIR_DOMAIN_AFFECT_LIVE)
         with suppress(TimedOut):  # a guest that does not let go loses them at its next start
             wait.until(
                 "the guest to let go of its first-boot disks",
-                lambda: not _readonly_targets(domain.XMLDesc()),
+                lambda: not readonly_targets(domain.XMLDesc()),
                 timeout=10,
             )
-
-
-def _reader(content: bytes) -> Any:
-    from io import BytesIO
-
-    return BytesIO(content).read
-
-
-def _readonly_targets(xml: str) -> list[str]:
-    from xml.etree import ElementTree
-
-    return [
-        str(target.get("dev"))
-        for disk in ElementTree.fromstring(xml).iterfind("devices/disk")  # noqa: S314
-        if disk.find("readonly") is not None and (target := disk.find("target")) is not None
-    ]
-
-
-def _disk_xml(domain: Any, target: str, *, inactive: bool) -> str:
-    from xml.etree import ElementTree
-
-    xml = domain.XMLDesc(module().VIR_DOMAIN_XML_INACTIVE if inactive else 0)
-    for disk in ElementTree.fromstring(xml).iterfind("devices/disk"):  # noqa: S314
-        found = disk.find("target")
-        if found is not None and found.get("dev") == target:
-            return ElementTree.tostring(disk, encoding="unicode")
-    raise DriverError(f"The disk {target} is gone")
-
-
-def _forwards(facts: LibvirtFacts) -> str:
-    return f"hostfwd=tcp:127.0.0.1:{facts.ssh_port}-:22,hostfwd=tcp:127.0.0.1:{facts.engine_port}-:2376"
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import grp
 import os
+import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, Final
 from xml.etree import ElementTree
 
 from machine import command, wait
 from machine.driver import Finding
-from machine.drivers.libvirt import connection
+from machine.drivers.libvirt import connection, network, storage
+from machine.drivers.libvirt import domain as domain_xml
+from machine.drivers.libvirt.connection import doing, module
 from machine.errors import CommandFailed, MachineError
 
-_SUBJECT = "libvirt"
-_KVM = Path("/dev/kvm")
+_SUBJECT: Final = "libvirt"
+_KVM: Final = Path("/dev/kvm")
+_OLD: Final = 24 * 3600
+"""Seconds after which a volume without a machine is no create's that is still at work."""
+_VOLUME: Final = re.compile(r"machine-(?!base-|probe-)(?P<name>.+)-(?P<id>[0-9a-f]{8})-[a-z0-9.]+")
 
 
-def findings(known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
-    return [*_kvm_device(fix=fix), *_daemon(fix=fix), *_orphans(known_ids)]
+def findings(store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
+    found = [*kvm_device(fix=fix), *_daemon(fix=fix)]
+    for conn in connection.opened():
+        found += _orphaned_domains(conn, store, known_ids, fix=fix)
+        found += _orphaned_volumes(conn, known_ids, fix=fix)
+    return found
 
 
-def _kvm_device(*, fix: bool) -> Iterator[Finding]:
+def kvm_device(*, fix: bool) -> Iterator[Finding]:
     """libvirt probes QEMU anew for every question when its QEMU user may not open /dev/kvm while
     root can: defining a domain then takes 88 s (libvirt 9.0). udev gives it to the group kvm."""
     if os.geteuid() != 0 or not _KVM.exists():
@@ -85,20 +98,72 @@ def _answers() -> bool:
     return True
 
 
-def _orphans(known_ids: frozenset[str]) -> Iterator[Finding]:
-    """Domains with our mark that no record of this store knows. They are named, not removed:
-    another store of the same computer may well know them."""
-    for conn in list(connection._open.values()):
-        for domain in conn.listAllDomains():
-            mark = ElementTree.fromstring(domain.XMLDesc()).find(  # noqa: S314
-                "metadata/{urn:machine-vm:1}machine"
+def _orphaned_domains(
+    conn: Any, store: Path, known_ids: frozenset[str], *, fix: bool
+) -> Iterator[Finding]:
+    """Domains with our mark that no record knows. Those that name this store are removed when
+    asked; another store of the same computer may well know the others."""
+    for domain in conn.listAllDomains():
+        mark = ElementTree.fromstring(domain.XMLDesc()).find(  # noqa: S314 - libvirt's own XML
+            "metadata/{urn:machine-vm:1}machine"
+        )
+        if mark is None or mark.get("id") in known_ids:
+            continue
+        name, home = domain.name(), mark.get("store")
+        text = f'the VM "{name}" belongs to a machine of the store {home}, which does not know it'
+        if home != str(store):
+            text = text.replace("which", "and this store")
+        remedy = f"virsh -c {conn.getURI()} undefine {name} --remove-all-storage"
+        if fix and home == str(store):
+            _remove(conn, domain, str(mark.get("id")))
+            text = f'the VM "{name}" was removed: the store {home} does not know it'
+            yield Finding("ok", _SUBJECT, text, fixed=True)
+        else:
+            yield Finding("warning", _SUBJECT, text, remedy)
+
+
+def _remove(conn: Any, domain: Any, host_id: str) -> None:
+    libvirt = module()
+    name, cards = domain.name(), domain_xml.macs(domain.XMLDesc())
+    with doing(f"removing {name}"):
+        if domain.isActive():
+            domain.destroy()
+        domain_xml.undefine(domain)
+    with suppress(libvirt.libvirtError):
+        pool = conn.storagePoolLookupByName(storage.OURS)
+        storage.delete_all(pool, storage.prefix(name, host_id))
+    with suppress(libvirt.libvirtError):
+        net = conn.networkLookupByName(network.OURS)
+        for mac in cards:
+            network.release(net, mac)
+
+
+def _orphaned_volumes(conn: Any, known_ids: frozenset[str], *, fix: bool) -> Iterator[Finding]:
+    """Volumes in our pool that are a machine's by their name, when neither a record nor a domain
+    has its id."""
+    libvirt = module()
+    try:
+        pool = conn.storagePoolLookupByName(storage.OURS)
+        pool.refresh()
+    except libvirt.libvirtError:
+        return
+    alive = {each.UUIDString()[:8] for each in conn.listAllDomains()}
+    alive |= {each[:8] for each in known_ids}
+    for volume in pool.listAllVolumes():
+        match = _VOLUME.fullmatch(volume.name())
+        if match is None or match["id"] in alive:
+            continue
+        name = volume.name()
+        changed = ElementTree.fromstring(volume.XMLDesc()).findtext(  # noqa: S314
+            "target/timestamps/mtime"
+        )
+        if fix and changed and time.time() - float(changed) > _OLD:
+            storage.delete(pool, name)
+            text = f'the volume {name} was removed: the machine "{match["name"]}" is gone'
+            yield Finding("ok", _SUBJECT, text, fixed=True)
+        else:
+            text = (
+                f'the volume {name} is left of a machine "{match["name"]}" of no store known here'
             )
-            if mark is not None and mark.get("id") not in known_ids:
-                name = domain.name()
-                yield Finding(
-                    "warning",
-                    _SUBJECT,
-                    f'the VM "{name}" belongs to a machine of the store {mark.get("store")}, '
-                    "and this store does not know it",
-                    f"virsh -c {conn.getURI()} undefine {name} --remove-all-storage",
-                )
+            remedy = f"virsh -c {conn.getURI()} vol-delete --pool {storage.OURS} {name}"
+            yield Finding("warning", _SUBJECT, text, remedy)

@@ -13,6 +13,7 @@ from machine.drivers.libvirt.connection import doing, module
 from machine.errors import DriverError
 from machine.paths import data_root
 
+OURS: Final = "machine"
 SYSTEM_PATH: Final = "/var/lib/libvirt/images/machine"
 READY: Final = ".ready"
 """Suffix of the empty volume that says that an upload came to its end."""
@@ -25,7 +26,7 @@ def pool(conn: Any, name: str, *, session: bool) -> Any:
     try:
         found = conn.storagePoolLookupByName(name)
     except libvirt.libvirtError as exc:
-        if name != "machine":
+        if name != OURS:
             raise DriverError(
                 f'There is no storage pool "{name}"',
                 hint="virsh pool-list --all shows them; leave --libvirt-pool out for our own",
@@ -69,16 +70,14 @@ def volume(where: Any, name: str) -> Any | None:
         return None
 
 
-def shared(
-    where: Any, name: str, source: Path, fmt: str, progress: Callable[[int, int], None]
-) -> str:
+def shared(where: Any, name: str, source: Path, progress: Callable[[int, int], None]) -> str:
     """A file of ours in the pool, uploaded once; answers its path there. One upload at a time is
     the caller's matter."""
     if volume(where, name + READY) is None:
         delete(where, name)
         with source.open("rb") as file:
-            upload(where, name, file.read, source.stat().st_size, fmt, progress)
-        upload(where, name + READY, lambda size: b"", 0, "raw", lambda done, total: None)
+            upload(where, name, file.read, source.stat().st_size, progress)
+        upload(where, name + READY, lambda size: b"", 0)
     found = volume(where, name)
     if found is None:
         raise DriverError(
@@ -93,15 +92,14 @@ def upload(
     name: str,
     read: Callable[[int], bytes],
     size: int,
-    fmt: str,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     mode: str = "0644",
 ) -> str:
     """A new volume with that content, through a stream: the same for a remote hypervisor."""
     xml = (
         f"<volume><name>{escape(name)}</name><capacity unit='bytes'>{size}</capacity>"
-        f"<target><format type='{fmt if fmt == 'raw' else 'raw'}'/>"
+        f"<target><format type='raw'/>"
         f"<permissions><mode>{mode}</mode></permissions></target></volume>"
     )
     with doing(f"uploading {name}"):
@@ -123,18 +121,40 @@ def upload(
     return str(made.path())
 
 
-def overlay(where: Any, name: str, backing: str, disk_gib: int) -> str:
-    """A qcow2 volume that holds a machine's own writes over a shared base. Twice is fine."""
+def disk(where: Any, name: str, disk_gib: int, backing: str = "") -> str:
+    """A qcow2 volume of a machine's own: empty, or its writes over the shared base ``backing``.
+    Twice is fine."""
     found = volume(where, name)
     if found is not None:
         return str(found.path())
+    base = (
+        f"<backingStore><path>{escape(backing)}</path><format type='qcow2'/></backingStore>"
+        if backing
+        else ""
+    )
     xml = (
         f"<volume><name>{escape(name)}</name><capacity unit='GiB'>{disk_gib}</capacity>"
         "<target><format type='qcow2'/><permissions><mode>0600</mode></permissions></target>"
-        f"<backingStore><path>{escape(backing)}</path><format type='qcow2'/></backingStore></volume>"
+        f"{base}</volume>"
     )
     with doing(f"making the disk {name}"):
         return str(where.createXML(xml).path())
+
+
+def prefix(host_name: str, host_id: str) -> str:
+    """What the names of a machine's own volumes begin with."""
+    return f"machine-{host_name}-{host_id[:8]}-"
+
+
+def delete_all(where: Any, name_prefix: str) -> None:
+    """Every volume of one machine; twice is fine."""
+    libvirt = module()
+    with suppress(libvirt.libvirtError):
+        where.refresh()  # the console log became a volume without our doing
+    for each in where.listAllVolumes():
+        if each.name().startswith(name_prefix):
+            with suppress(libvirt.libvirtError):
+                each.delete()
 
 
 def delete(where: Any, name: str) -> None:

@@ -98,8 +98,13 @@ def _run(names: tuple[str, ...], **given: Any) -> None:
     emit = progress.sink(as_json=as_json, prefix=len(names) > 1)
     jobs = {name: _job(name, emit, given) for name in names}
     made = progress.run(jobs, left=_left)
-    for name in made:
+    for name, host in made.items():
         output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
+        if host.block.context:
+            output.say(f"Or without a shell's variables: docker --context {name} version")
+        if host.block.ssh_config:
+            include = host.store.folders.machines / "*" / host.folder.ssh_config.name
+            output.say(f'For "ssh {name}", put at the top of ~/.ssh/config: Include {include}')
 
 
 def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
@@ -129,6 +134,8 @@ def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
             tls_sans=given["tls_san"],
         ),
         keep_on_failure=given["keep_on_failure"],
+        context=given["context"],
+        ssh_config=given["ssh_config"],
     )
     create.check(store, request)
     return partial(create.create, store, request, emit)
@@ -169,6 +176,8 @@ create = CreateCommand(
         ),
         click.Option(["--resume"], is_flag=True, help="go on with a create that was cut off"),
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
+        click.Option(["--context"], is_flag=True, help="make a docker context of its name too"),
+        click.Option(["--ssh-config"], is_flag=True, help="write an entry for your own ssh too"),
         _many("--engine-opt", "dockerd option, KEY=VALUE"),
         _many("--engine-label", "label of the engine, KEY=VALUE"),
         _many("--engine-env", "variable of the daemon, KEY=VALUE"),

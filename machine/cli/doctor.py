@@ -65,5 +65,5 @@ def _drivers(names: list[str], *, fix: bool) -> list[Finding]:
     return [
         finding
         for name in names
-        for finding in registry.driver(name).findings(frozenset(ids), fix=fix)
+        for finding in registry.driver(name).findings(store.root, frozenset(ids), fix=fix)
     ]

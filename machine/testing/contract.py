@@ -124,8 +124,8 @@ class DriverContract:
         seen = type(driver).survey([driver])
         assert set(seen) == {"contract"}
 
-    def test_findings_can_be_asked_anywhere(self) -> None:
+    def test_findings_can_be_asked_anywhere(self, tmp_path: Path) -> None:
         assert inspect.ismethod(self.driver_type.findings)
-        for finding in self.driver_type.findings(frozenset(), fix=False):
+        for finding in self.driver_type.findings(tmp_path, frozenset(), fix=False):
             assert finding.level in ("ok", "warning", "error")
             assert finding.text

@@ -16,7 +16,7 @@ from machine.model import Can, EngineOptions, FirstBoot, Identity, Image, Medium
 from machine.runtime.bundle import Bundle
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
-from machine.workflows import bootstrap, console, remove
+from machine.workflows import bootstrap, console, entries, remove
 
 BUNDLE_LABEL: Final = "machine-bundle"
 
@@ -31,6 +31,8 @@ class CreateRequest:
     given: Mapping[str, Any] = field(default_factory=dict)
     engine: EngineOptions = field(default_factory=EngineOptions)
     keep_on_failure: bool = False
+    context: bool = False  # a context of the engine's client
+    ssh_config: bool = False  # an entry for the user's own ssh
 
 
 def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
@@ -39,6 +41,7 @@ def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
     check_name(request.name)
     host = Host(store, _record(request), Reporter(emit, request.name))
     _ = host.driver  # an unknown driver is told before anything is written
+    entries.check(host)
     with store.lock(request.name):
         store.reserve(host.record)
         _finish(host, keep=request.keep_on_failure)
@@ -82,6 +85,8 @@ def _record(request: CreateRequest) -> record.Record:
         cloud_init=template.cloud_init,
         engine=template.engine,
         bundle_kind=template.bundle,
+        context=request.context,
+        ssh_config=request.ssh_config,
         config=flags.as_dict(config),
     )
     return record.new(request.name, request.driver, block, request.engine)
@@ -225,7 +230,15 @@ def _vm(walk: Walk) -> None:
     if Can.MEDIA in host.driver.can:
         media = (Medium(BUNDLE_LABEL, walk.bundle.path, walk.bundle.sha256),)
     host.driver.create(
-        VmSpec(block.cpus, block.memory_mib, block.disk_gib, walk.image, identity, media)
+        VmSpec(
+            cpus=block.cpus,
+            memory_mib=block.memory_mib,
+            disk_gib=block.disk_gib,
+            image=walk.image,
+            identity=identity,
+            media=media,
+            engine_port=host.engine.port,
+        )
     )
 
 
@@ -264,6 +277,7 @@ def _verify(walk: Walk) -> None:
 def _settle(walk: Walk) -> None:
     walk.host.driver.settle()
     walk.host.folder.host_key.unlink(missing_ok=True)
+    entries.renew(walk.host)
 
 
 STEPS: Final[tuple[tuple[str, str, Callable[[Walk], None]], ...]] = (

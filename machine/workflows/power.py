@@ -8,7 +8,7 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import State
 from machine.store import Store
-from machine.workflows import bootstrap, console
+from machine.workflows import bootstrap, console, entries
 
 STOP_TIMEOUT = 90
 """Seconds for a guest to shut down; 20 s were seen under emulation on a busy computer."""
@@ -96,6 +96,7 @@ def _start(host: Host) -> None:
             raise
     host.record.note_address(host.address())
     host.save()
+    entries.renew(host)
     if not bootstrap.certificate_fits(host):
         with host.report.step("certificate", "Renewing the certificate for the new address"):
             renew_certificate(host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.store import Store
-from machine.workflows import bootstrap, power
+from machine.workflows import bootstrap, entries, power
 
 
 def provision(store: Store, name: str, emit: Emit = ignore) -> bool:
@@ -54,6 +54,7 @@ def regenerate_certs(store: Store, name: str, emit: Emit = ignore) -> None:
         host = Host.load(store, name, report)
         host.require_running()
         bootstrap.copy_client_certs(host)
+        entries.renew(host)
         with report.step("certificate", "Renewing the server certificate"):
             power.renew_certificate(host)
         with report.step("verify", "Asking the engine over TLS"):
@@ -69,4 +70,6 @@ def renew_client_certificate(store: Store) -> None:
     authority.renew_client()
     for name in store.names():
         if store.folder(name).ca.exists():
-            bootstrap.copy_client_certs(Host(store, store.load(name)))
+            host = Host(store, store.load(name))
+            bootstrap.copy_client_certs(host)
+            entries.renew(host)

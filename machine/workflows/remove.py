@@ -6,6 +6,7 @@ from machine.errors import HostNotFound, MachineError
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.store import Store
+from machine.workflows import entries
 
 
 def remove(store: Store, name: str, emit: Emit = ignore, *, force: bool = False) -> None:
@@ -31,4 +32,5 @@ def remove(store: Store, name: str, emit: Emit = ignore, *, force: bool = False)
 def discard(host: Host) -> None:
     """Everything of the host, outside and in the store. The caller holds its lock."""
     host.driver.remove()
+    entries.remove(host)
     host.store.delete(host.name)

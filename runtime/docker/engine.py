@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 from machine.engine import Engine, Recipe, ServerTls
 from machine.errors import BadOption, CommandFailed, EngineError
 from machine.model import Address, EngineInfo, EngineOptions, TlsFiles
-from machine.runtime.docker import api
+from machine.runtime.docker import api, context
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
 DROP_IN: Final = "/etc/systemd/system/docker.service.d/10-machine.conf"
@@ -90,6 +90,18 @@ class DockerEngine(Engine):
             "DOCKER_HOST": url,
             "DOCKER_CERT_PATH": str(tls_folder),
         }
+
+    @classmethod
+    def check_context(cls, name: str, mark: str) -> None:
+        context.check(name, mark)
+
+    @classmethod
+    def write_context(cls, name: str, url: str, tls: TlsFiles, mark: str) -> None:
+        context.write(name, url, tls, mark)
+
+    @classmethod
+    def remove_context(cls, name: str, mark: str) -> None:
+        context.remove(name, mark)
 
     def _put_back(self) -> None:
         for path, content in (self._before or {}).items():

@@ -14,7 +14,8 @@ import pytest
 from machine.driver import HostRef
 from machine.drivers.libvirt import connection, network
 from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
-from machine.drivers.libvirt.driver import Disk, DomainContext, LibvirtDriver
+from machine.drivers.libvirt.domain import Disk, DomainContext
+from machine.drivers.libvirt.driver import LibvirtDriver
 from machine.errors import BadOption, DriverError, PreflightError
 from machine.model import State
 from machine.render import render
@@ -53,10 +54,11 @@ def context(driver: LibvirtDriver) -> DomainContext:
             Disk("/pool/disk", "vda", "qcow2", readonly=False),
             Disk("/pool/seed", "vdb", serial="machine-identity"),
         ),
-        mac="52:54:00:00:00:01",
-        lan_mac="52:54:00:00:00:02",
         network="default",
+        mac="52:54:00:00:00:01",
         forwards="",
+        forward_mac="52:54:00:00:00:02",
+        lan_mac="",
         console="/pool/console.log",
     )
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PLACES = {"machine": "machine", "drivers": "machine.drivers", "runtime": "machine.runtime"}
 
 LAYERS = {  # a module may import its own number or a lower one
-    **dict.fromkeys(("errors", "model", "events", "paths", "wait", "flags"), 0),
+    **dict.fromkeys(("errors", "model", "events", "paths", "wait", "flags", "files"), 0),
     **dict.fromkeys(("command", "ssh", "render", "tls", "keys", "seed", "transfer", "download"), 1),
     **dict.fromkeys(("guest", "shell", "provisioner", "engine", "driver"), 2),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),

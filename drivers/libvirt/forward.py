@@ -1,0 +1,49 @@
+"""Ports that QEMU itself forwards to a guest: the way in where its network cannot be reached."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+FIRST: Final = 20000
+PAIRS: Final = 6000
+"""Two neighbouring ports each, all below Linux's own choice for outgoing connections (32768 on)."""
+TRIES: Final = 8
+REFUSED: Final = "Could not set up host forwarding rule"
+"""QEMU 7.2's words when a port is taken; it ends then."""
+_RULES: Final = re.compile(r"hostfwd=tcp:([^:]*):(\d+)-:22,hostfwd=tcp:[^:]*:(\d+)-:(\d+)")
+
+
+def rules(bind: str, ssh_port: int, engine_port: int, guest_engine_port: int) -> str:
+    """For QEMU's ``-netdev user``. ``bind`` is an address of the hypervisor's computer; "" is all
+    of them."""
+    return (
+        f"hostfwd=tcp:{bind}:{ssh_port}-:22,hostfwd=tcp:{bind}:{engine_port}-:{guest_engine_port}"
+    )
+
+
+def ports(host_id: str, attempt: int = 0) -> tuple[int, int]:
+    """A machine's pair of ports: the same at every call, another one for each attempt. Nobody is
+    asked whether they are free: only QEMU's own start can tell, here and on another computer."""
+    digest = hashlib.sha256(f"{host_id} ports {attempt}".encode()).digest()
+    first = FIRST + 2 * (int.from_bytes(digest[:4]) % PAIRS)
+    return first, first + 1
+
+
+def taken(exc: BaseException) -> bool:
+    """Whether a start failed because another program has one of the ports."""
+    return REFUSED in str(exc)
+
+
+def read(xml: str) -> tuple[int, int] | None:
+    """The pair that a domain's definition forwards; None where it forwards nothing."""
+    match = _RULES.search(xml)
+    return (int(match[2]), int(match[3])) if match else None
+
+
+def moved(xml: str, ssh_port: int, engine_port: int) -> str:
+    """The definition with another pair."""
+    return _RULES.sub(
+        lambda match: rules(match[1], ssh_port, engine_port, int(match[4])), xml, count=1
+    )
