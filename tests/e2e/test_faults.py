@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -73,8 +74,9 @@ def test_killed_at_every_step_it_is_removed(bed: SystemBed) -> None:
 
 
 def test_several_at_once_on_an_empty_store(bed: SystemBed) -> None:
+    """One authority, one network, one upload of the image, four machines that work."""
     env = {"MACHINE_STORAGE_PATH": str(bed.folder / "several")}
-    names = ["several1", "several2"]
+    names = [f"several{number}" for number in range(1, 5)]
     made = bed.machine("create", "-d", "libvirt", *names, env=env, timeout=1500)
     assert made.returncode == 0, made.stderr
     listed = json.loads(bed.machine("ls", "--output", "json", env=env).stdout)["data"]
@@ -85,6 +87,9 @@ def test_several_at_once_on_an_empty_store(bed: SystemBed) -> None:
         (bed.folder / "several" / "machines" / name / "ca.pem").read_bytes() for name in names
     }
     assert authorities == {(bed.folder / "several" / "certs" / "ca.pem").read_bytes()}
+    assert bed.run("virsh", "net-list", "--all", "--name").stdout.split() == ["machine"]
+    bases = bed.run("virsh", "vol-list", "machine").stdout.splitlines()
+    assert len([line for line in bases if "machine-base" in line and ".qcow2 " in line]) == 1
     removed = bed.machine("rm", "-y", *names, env=env)
     assert removed.returncode == 0, removed.stderr
     assert left_of(bed, "several") == ""
@@ -125,3 +130,69 @@ def test_without_libvirt_nothing_is_made_and_the_remedy_is_named(bed: SystemBed)
     assert refused.returncode == 3
     assert "libvirt does not answer at" in refused.stderr
     assert bed.machine("ls", "-q").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--libvirt-pool", "nosuch"), 3, 'no storage pool "nosuch"'),
+        (("--libvirt-network", "nosuch"), 3, 'no network "nosuch"'),
+        (("--libvirt-machine-type", "nosuch"), 2, "not known to the emulator"),
+        (("--libvirt-accel", "hyper"), 2, "one of auto, kvm, tcg"),
+        (("--libvirt-extra-disk", "big"), 2, "whole number"),
+        (("--libvirt-uri", "qemu:///nosuch"), 3, "libvirt does not answer at"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_made(
+    bed: SystemBed, words: tuple[str, ...], code: int, said: str
+) -> None:
+    refused = bed.machine("create", "-d", "libvirt", *words, "wrong")
+    assert (refused.returncode, refused.stdout) == (code, "")
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert left_of(bed, "wrong") == ""
+
+
+def test_doctor_removes_a_vm_whose_record_is_lost(bed: SystemBed) -> None:
+    kill_at(bed, "boot", "create", "-d", "libvirt", "lost")
+    shutil.rmtree(bed.store / "machines" / "lost")
+    found = bed.machine("doctor")
+    assert 'the VM "lost" belongs to a machine of the store' in found.stdout
+    assert "lost" in left_of(bed, "lost")
+    mended = bed.machine("doctor", "--fix")
+    assert 'the VM "lost" was removed' in mended.stdout
+    assert left_of(bed, "lost") == ""
+
+
+def test_a_full_disk_loses_nothing(bed: SystemBed) -> None:
+    """The store's own file system has no room for another record."""
+    store = bed.folder / "small"
+    store.mkdir()
+    script = (
+        'mount -t tmpfs -o size=64k tmpfs "$1" && mkdir "$1/machines" && '
+        'head -c 61440 /dev/zero > "$1/filler"; shift; "$@"; code=$?; '
+        'find "$MACHINE_STORAGE_PATH" -type f; exit $code'
+    )
+    full = bed.run(
+        *("unshare", "-m", "sh", "-c", script, "sh", str(store)),
+        *(*bed.tool(), "create", "-d", "libvirt", "full"),
+        env={"MACHINE_STORAGE_PATH": str(store)},
+    )
+    assert full.returncode == 1
+    assert "Cannot write the store: No space left on device" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert left_of(bed, "full") == ""
+
+
+def test_a_store_that_is_read_only_is_told(bed: SystemBed) -> None:
+    store = bed.folder / "read-only"
+    store.mkdir()
+    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"; shift; exec "$@"'
+    words = ("unshare", "-m", "sh", "-c", script, "sh", str(store))
+    env = {"MACHINE_STORAGE_PATH": str(store)}
+    refused = bed.run(*words, *bed.tool(), "create", "-d", "libvirt", "ro", env=env)
+    assert refused.returncode == 1
+    assert "Read-only file system" in refused.stderr
+    assert "--storage-path" in refused.stderr
+    listed = bed.run(*words, *bed.tool(), "ls", env=env)
+    assert listed.returncode == 0

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -35,14 +34,18 @@ def hypervisor(bed: SystemBed, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{PORT} {host.public}\n")
     (folder / "user_key").write_text(user.private)
     (folder / "user_key").chmod(0o600)
+    # The ssh program reads known_hosts in its user's real home, whatever HOME says.
+    (folder / "ssh").write_text(
+        f'#!/bin/sh\nexec ssh -o UserKnownHostsFile={folder}/known_hosts -i {folder}/user_key "$@"\n'
+    )
+    (folder / "ssh").chmod(0o755)
     server = subprocess.Popen(
         [*bed.inside(), sys.executable, "-m", "tests.e2e.sshd", str(PORT), str(folder)],
         env=bed.environment,
     )
     try:
         bed.wait_for((folder / "listening").exists)
-        options = f"keyfile={folder}/user_key&known_hosts={folder}/known_hosts&sshauth=privkey"
-        yield Hypervisor(bed, f"qemu+ssh://root@127.0.0.1:{PORT}/system?{options}")
+        yield Hypervisor(bed, f"qemu+ssh://root@127.0.0.1:{PORT}/system?command={folder}/ssh")
     finally:
         server.kill()
         server.wait()
@@ -107,9 +110,8 @@ def test_removal_leaves_nothing_there(hypervisor: Hypervisor, far: str) -> None:
         assert far not in bed.run("virsh", *words).stdout
 
 
-def test_a_login_that_fails_is_told_with_its_remedy(hypervisor: Hypervisor, tmp_path: Path) -> None:
-    (tmp_path / "known_hosts").write_text("")
-    uri = hypervisor.uri.partition("&known_hosts=")[0] + f"&known_hosts={tmp_path}/known_hosts"
+def test_a_login_that_fails_is_told_with_its_remedy(hypervisor: Hypervisor) -> None:
+    uri = hypervisor.uri.partition("?")[0]  # without the key
     refused = hypervisor.bed.machine("create", "-d", "libvirt", "--libvirt-uri", uri, "no")
     assert refused.returncode == 3
     assert "ssh root@127.0.0.1 virsh" in refused.stderr

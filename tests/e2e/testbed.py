@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,10 +19,22 @@ CACHE = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "m
 """Images and bundles are those that `make setup` built; taken before a test changes HOME."""
 
 
+STAYS = re.compile(
+    r"machine-base-"  # images and bundles, shared by all machines
+    r"|/(networks|storage)/|dnsmasq|\bnetwork machine$"  # our network and pool
+    r"|/\.locks/|/certs/"  # the store's own
+    r"|/capabilities/|/nvram|\.pid$|/libvirt/(common|qemu|virt\w+)/?[\w.-]*$"  # libvirt's own
+    r"|/qemu/log/|/log/libvirt/|(sh|sleep|virsh|find|nsenter|grep|libvirtd|virtlogd|python)\b\n?$"
+)
+"""What a removed machine may leave."""
+
+
 class Bed:
     """The namespaces, and the tool run inside them."""
 
     script = ""
+    folders: tuple[str, ...] = ()
+    """Of libvirt's own, to be looked through for what is left."""
 
     def __init__(self, folder: Path) -> None:
         if os.geteuid() != 0:
@@ -114,6 +127,26 @@ class Bed:
             cwd="/",
         )
 
+    def inventory(self) -> set[str]:
+        """Everything that a machine could leave behind: what libvirt knows, what runs, and every
+        file in the folders that a machine's things may be in."""
+        asked = {
+            "domain": ("virsh", "list", "--all", "--name"),
+            "volume": ("virsh", "vol-list", "--pool", "machine"),
+            "network": ("virsh", "net-list", "--all", "--name"),
+            "reservation": ("sh", "-c", "virsh net-dumpxml machine | grep '<host '"),
+            "context": ("sh", "-c", 'find "$HOME/.docker" -type f 2>/dev/null'),
+            "file": ("find", str(self.store), str(self.home), *self.folders, "-type", "f"),
+        }
+        found = {
+            f"{kind} {line.split()[0]}" if kind == "volume" else f"{kind} {line.strip()}"
+            for kind, words in asked.items()
+            for line in self.run(*words).stdout.splitlines()
+            if line.strip() and not line.startswith((" Name", "---"))
+        }
+        found |= {f"process {Path(f'/proc/{n}/comm').read_text()}" for n in self.processes()}
+        return {line for line in found if not STAYS.search(line)}
+
     def tool(self) -> list[str]:
         return [str(self.root / ".venv" / "bin" / "python"), "-m", "machine"]
 
@@ -130,6 +163,8 @@ class Bed:
 
 class SystemBed(Bed):
     """libvirt's system mode: its own daemons, folders, bridge and addresses."""
+
+    folders = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/run/libvirt")
 
     script = """
 set -eu

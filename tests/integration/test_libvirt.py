@@ -11,12 +11,12 @@ from typing import Any
 import libvirt
 import pytest
 
-from machine.driver import HostRef
-from machine.drivers.libvirt import connection, network
+from machine.driver import Finding, HostRef
+from machine.drivers.libvirt import connection, network, preflight
 from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.domain import Disk, DomainContext
 from machine.drivers.libvirt.driver import LibvirtDriver
-from machine.errors import BadOption, DriverError, PreflightError
+from machine.errors import BadOption, DriverError, MachineError, PreflightError
 from machine.model import State
 from machine.render import render
 
@@ -130,3 +130,64 @@ def test_a_network_and_a_pool_of_the_users_must_exist(conn: Any) -> None:
 def test_the_same_id_gives_the_same_mac(driver: LibvirtDriver) -> None:
     assert driver._mac("nic") == driver._mac("nic") != driver._mac("lan")
     assert driver._mac("nic").startswith("52:54:00:")
+
+
+def test_a_vm_that_no_record_knows_is_named(conn: Any, driver: LibvirtDriver) -> None:
+    """One of another store is never removed."""
+    define(conn, driver).create()
+
+    def told(ids: frozenset[str]) -> list[Finding]:
+        found = LibvirtDriver.findings(Path("/another/store"), ids, fix=True)
+        return [each for each in found if driver.host.name in each.text]
+
+    assert told(frozenset({driver.host.id})) == []
+    (named,) = told(frozenset())
+    assert (named.level, named.fixed) == ("warning", False)
+    assert "undefine w1" in named.remedy
+    assert driver.state() is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "words"),
+    [
+        ({"pool": "nosuch"}, PreflightError, 'no storage pool "nosuch"'),
+        ({"network": "nosuch"}, PreflightError, 'no network "nosuch"'),
+        ({"network": "default", "ip": "8.8.8.8"}, BadOption, "no host address"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_made(
+    conn: Any, config: dict[str, str], error: type[MachineError], words: str
+) -> None:
+    wanted = LibvirtConfig(**config)  # type: ignore[arg-type]
+    with pytest.raises(error, match=words):
+        preflight.pool(conn, wanted.pool, local_session=False)
+        preflight.addresses(conn, wanted)
+
+
+def test_session_disks_need_a_folder_that_can_be_written(
+    conn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/proc/1")
+    with pytest.raises(PreflightError, match="cannot be written") as caught:
+        preflight.pool(conn, "machine", local_session=True)
+    assert "XDG_DATA_HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [
+        ("qemu:///system", ""),
+        ("qemu+unix:///system?socket=/x", ""),
+        ("qemu+ssh://me@127.0.0.1:22/system", "127.0.0.1"),
+        ("qemu+tls://big.example.org/system", "big.example.org"),
+        ("test:///default", ""),
+    ],
+)
+def test_which_computer_a_uri_leads_to(uri: str, host: str) -> None:
+    assert connection.remote_host(uri) == host
+
+
+def test_a_remote_hypervisor_that_does_not_answer_has_its_own_remedy() -> None:
+    with pytest.raises(PreflightError) as caught:
+        connection.connect("qemu+ssh://me@127.0.0.1:1/system")
+    assert "ssh me@127.0.0.1 virsh" in caught.value.hint

@@ -16,6 +16,8 @@ class Config:
     memory: int | None = option(None, "memory", metavar="MIB", low=128, high=4096)
     autostart: bool = option(False, "start with the computer")
     disks: tuple[str, ...] = option((), "further disks")
+    sizes: tuple[int, ...] = option((), "their sizes", low=1)
+    mode: str = option("", "a mode", choices=("fast", "slow"))
     hidden: str = "not an option"
 
 
@@ -28,6 +30,8 @@ def test_one_declaration_gives_flag_variables_and_key() -> None:
         "memory",
         "autostart",
         "disks",
+        "sizes",
+        "mode",
     ]
 
 
@@ -52,6 +56,9 @@ def test_flag_then_variable_then_template_then_default(monkeypatch: pytest.Monke
         ("autostart", "maybe", "true or false"),
         ("network", ["a"], "text"),
         ("disks", 5, "a list"),
+        ("sizes", ("1", "x"), "whole number"),
+        ("sizes", "0", "at least 1"),
+        ("mode", "medium", "one of fast, slow"),
     ],
 )
 def test_a_bad_value_names_its_flag(key: str, value: Any, words: str) -> None:
@@ -66,6 +73,13 @@ def test_an_unknown_key_names_the_known_ones() -> None:
 
 
 def test_values_survive_json() -> None:
-    config = Config(disks=("1", "2"), memory=512)
+    config = Config(disks=("1", "2"), memory=512, sizes=(1, 2))
     assert flags.from_dict(Config, flags.as_dict(config)) == config
     assert flags.from_dict(Config, {**flags.as_dict(config), "newer": 1}) == config
+
+
+def test_a_list_is_a_flag_that_repeats_or_text_with_commas() -> None:
+    for given in (("1", "2"), "1,2", [1, 2]):
+        assert flags.build("libvirt", Config, {"sizes": given}, {}).sizes == (1, 2)
+    mode = flags.options("libvirt", Config)[-1]
+    assert mode.metavar == "fast|slow"
