@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: setup demo test unit lint bench clean
+.PHONY: setup demo test root unit lint bench clean
 
 setup:  ## system packages, virtual environment, images, engine bundles (the only one that downloads)
 	@.ci/setup
@@ -10,9 +10,13 @@ setup:  ## system packages, virtual environment, images, engine bundles (the onl
 demo: setup  ## a container on a VM that is made in front of you
 	@.ci/demo
 
-test: setup lint  ## everything, real VMs included
+test: root setup lint  ## everything, real VMs included
 	$(PYTHON) -m pytest -n 2 tests/unit tests/integration
 	$(PYTHON) -m pytest tests/e2e
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "Tests on real VMs make network namespaces of their own," \
+	  "which needs root. Type: sudo make test" >&2; exit 1; }
 
 unit:  ## the quick part, for every save
 	$(PYTHON) -m pytest -q -n 2 tests/unit

@@ -9,8 +9,6 @@ import typer
 
 from machine import registry
 from machine.cli import context, output
-from machine.driver import Finding
-from machine.errors import MachineError
 
 
 def doctor(
@@ -19,8 +17,11 @@ def doctor(
     output_format: context.Output = "text",
 ) -> None:
     """Check this computer and the store; exit with 1 if something is in the way."""
-    found = [*_store(), *_drivers([driver] if driver else list(registry.DRIVERS), fix=fix)]
-    if context.is_json(output_format):
+    from machine.workflows.doctor import examine
+
+    as_json = context.is_json(output_format)
+    found = examine(context.store(), [driver] if driver else list(registry.DRIVERS), fix=fix)
+    if as_json:
         output.envelope("findings", [dataclasses.asdict(each) for each in found])
     else:
         for each in found:
@@ -29,41 +30,3 @@ def doctor(
                 output.value(f"         type: {each.remedy}")
     if any(each.level == "error" for each in found):
         raise typer.Exit(1)
-
-
-def _store() -> list[Finding]:
-    store = context.store()
-    found = []
-    for name in store.names():
-        try:
-            record = store.load(name)
-        except MachineError as exc:
-            found.append(Finding("error", f"machine {name}", exc.brief, exc.hint))
-            continue
-        if record.block is not None and not record.block.journal.finished:
-            found.append(
-                Finding(
-                    "warning",
-                    f"machine {name}",
-                    f'its create has not ended (step "{record.block.journal.step}")',
-                    f"machine create --resume {name}   or   machine rm {name}",
-                )
-            )
-    return found or [Finding("ok", "store", f"{store.root}: {len(store.names())} machines")]
-
-
-def _drivers(names: list[str], *, fix: bool) -> list[Finding]:
-    store = context.store()
-    ids = set()
-    for name in store.names():
-        try:
-            record = store.load(name)
-        except MachineError:
-            continue
-        if record.block is not None:
-            ids.add(record.block.id)
-    return [
-        finding
-        for name in names
-        for finding in registry.driver(name).findings(store.root, frozenset(ids), fix=fix)
-    ]
