@@ -21,7 +21,7 @@ CACHE = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "m
 
 STAYS = re.compile(
     r"machine-base-"  # images and bundles, shared by all machines
-    r"|/(networks|storage)/|dnsmasq|\bnetwork machine$"  # our network and pool
+    r"|/(networks?|storage)/|dnsmasq|\bnetwork machine$"  # our network and pool
     r"|/\.locks/|/certs/"  # the store's own
     r"|/capabilities/|/nvram|\.pid$|/libvirt/(common|qemu|virt\w+)/?[\w.-]*$"  # libvirt's own
     r"|/qemu/log/|/log/libvirt/|(sh|sleep|virsh|find|nsenter|grep|libvirtd|virtlogd|python)\b\n?$"
