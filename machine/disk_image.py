@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from machine import command
-from machine.download import CHUNK
 from machine.errors import ImageError, PreflightError
 
 SECTOR: Final = 512
+CHUNK: Final = 1 << 20
 HEADER: Final = 104
 """Bytes of a qcow2 header, version 3; QEMU's docs/interop/qcow2.txt names the fields."""
 _CORRUPT, _EXTERNAL_DATA = 1 << 1, 1 << 2  # bits of incompatible_features

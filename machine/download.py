@@ -18,11 +18,14 @@ from machine.errors import DigestMismatch, DiskFull, DownloadFailed, MachineErro
 if TYPE_CHECKING:
     import requests
 
-CHUNK: Final = 1 << 20
+CHUNK: Final = 64 << 10
+"""Bytes read at a time: as many are lost when a connection breaks (urllib3 drops a part of them)."""
 TIMEOUTS: Final = (20, 60)
 """Seconds to connect, and between two pieces of an answer."""
 PAUSES: Final = (0.2, 0.5, 1, 2, 4)
 """Seconds before asking again; as many tries in a row may bring nothing new."""
+STEP: Final = 1 << 20
+"""Bytes between two tellings of how far it is."""
 LONGEST_TEXT: Final = 1 << 20
 """Bytes of a checksum file; the longest published ones have some ten thousand."""
 HEX_DIGITS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -63,8 +66,14 @@ def file_name(url: str) -> str:
 
 
 def is_url(text: str) -> bool:
-    parts = urlsplit(text)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and bool(file_name(text))
+    """Whether it is the http or https URL of a file. One with a password in it is none: it would be
+    shown and stored; requests takes passwords from ~/.netrc."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    web = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return web and parts.username is None and bool(file_name(text))
 
 
 _GNU: Final = re.compile(r"(?P<hex>[0-9A-Fa-f]{32,128})(?:\s+\*?(?P<name>\S.*))?")
@@ -177,8 +186,7 @@ def _complete(url: str, target: Path, tell: Tell) -> bool:
                 raise DownloadFailed(
                     f"The download of {file_name(url)} broke off",
                     details=f"{url}\n{exc}",
-                    hint="Run the same command again: it goes on with the "
-                    f"{_size(target) >> 20} MiB that are here",
+                    hint="Run the same command again: it goes on where this one ended",
                 ) from exc
         wait.pause(PAUSES[max(failures - 1, 0)])
         tries += 1
@@ -204,7 +212,8 @@ def _receive(url: str, target: Path, have: int, tell: Tell) -> bool:
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
                     done += len(chunk)
-                    tell(done, total)
+                    if done % STEP < CHUNK or done == total:
+                        tell(done, total)
             return start == 0
     except requests.RequestException as exc:
         raise _Broken(_reason(exc)) from exc
@@ -273,4 +282,5 @@ def _reason(exc: BaseException) -> str:
     """The innermost words of the nested exceptions of requests and urllib3."""
     while exc.args and isinstance(exc.args[0], BaseException):
         exc = exc.args[0]
-    return str(getattr(exc, "reason", None) or exc) or type(exc).__name__
+    said = getattr(exc, "reason", None) or (exc.args[0] if exc.args else "")
+    return str(said) or type(exc).__name__

@@ -44,7 +44,7 @@ def line_of(text: str, keys: Sequence[str]) -> int:
     """The line on which the statement starts that sets a key, however it is written: under a table
     head, dotted, in an inline table. Found by reading longer and longer beginnings of the text: one
     that ends inside a statement is no TOML."""
-    lines = text.split("\n")
+    lines = text.replace("\r\n", "\n").split("\n")
     start = 1
     for end in range(1, len(lines) + 1):
         try:

@@ -99,11 +99,15 @@ def pull(
     """Download an official cloud image of the catalogue (machine image ls --all), and check it
     against its publisher's digest. A broken download is gone on with; an image of that name is
     replaced if the publisher has a newer one."""
+    wanted = _digest(digest)
     source = catalogue.sources(os.uname().machine).get(name)
     if url:
         if not is_url(url) or (checksums and not is_url(checksums)):
-            raise UsageError("--url and --checksums must be http or https URLs of files")
-        if bool(checksums) == bool(digest):
+            raise UsageError(
+                "--url and --checksums must be http or https URLs of files",
+                hint="A password belongs in ~/.netrc, not in a URL",
+            )
+        if bool(checksums) == bool(wanted):
             raise UsageError(
                 "--url needs --digest or --checksums: nothing is used that was not verified",
                 hint="--digest sha256:HEX, or --checksums with the URL of a SHA256SUMS file",
@@ -114,9 +118,9 @@ def pull(
             arch=os.uname().machine,
             url=url,
             checksums=checksums,
-            digest=_digest(digest),
+            digest=wanted,
         )
-    elif checksums or digest or os_id or os_version:
+    elif checksums or wanted or os_id or os_version:
         raise UsageError("--checksums, --digest, --os and --os-version belong to --url")
     if source is None:
         raise ImageNotFound(
@@ -142,8 +146,8 @@ def import_(
     """Take over a cloud image (qcow2 or raw) that boots by itself and runs cloud-init. The system
     need not be named where the catalogue knows NAME. An image that is here already is not
     replaced without --force."""
-    system, version = _system(name, os_id, os_version)
     wanted = _digest(digest)
+    system, version = _system(name, os_id, os_version)
     _make(
         name,
         output_format,
