@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import shutil
@@ -13,18 +12,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from machine import catalogue, disk_image, download, image_build
+from machine import catalogue, disk_image, download, image_build, image_folder
 from machine.catalogue import Source
-from machine.disk_image import Qcow2
 from machine.download import Digest
 from machine.errors import DigestMismatch, DiskFull, ImageError, ImageNotFound, PreflightError
 from machine.events import Reporter
+from machine.image_folder import DISK, MANIFEST, facts
 from machine.model import FirstBoot, Image
 from machine.paths import cache_root
 
-MANIFEST: Final = "image.json"
-DISK: Final = "disk.qcow2"
-_FILES: Final = (DISK, "vmlinuz", "initrd")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
 BUILT: Final = {f"debian-{release}": release for release in image_build.SUITES}
 
@@ -45,6 +41,13 @@ class ImageCache:
         """Names of images that are here or can be got."""
         return {*self.names(), *BUILT, *catalogue.sources(os.uname().machine)}
 
+    def unfinished(self) -> dict[str, int]:
+        """Downloads that broke off and are kept: bytes by the image's name."""
+        found: dict[str, int] = {}
+        for part in self._downloads.glob("*/*"):
+            found[part.parent.name] = found.get(part.parent.name, 0) + part.stat().st_size
+        return found
+
     def list(self) -> list[Image]:
         """Those that can be used; ``find`` says what is wrong with the others."""
         return [image for name in self.names() if (image := self._usable(name))]
@@ -53,7 +56,7 @@ class ImageCache:
         """By name, or by the first characters (8 or more) of its digest. Raises ImageNotFound,
         and ImageError for one whose files are not those that its manifest describes."""
         if ref in self.names():
-            return _read(self.root / ref)
+            return image_folder.read(self.root / ref)
         if re.fullmatch(r"[0-9a-f]{8,64}", ref):
             for image in self.list():
                 if image.digest.startswith(ref):
@@ -71,9 +74,13 @@ class ImageCache:
             return self.find(name)
         except ImageNotFound:
             source = catalogue.sources(os.uname().machine).get(name)
-            own = source is not None and source.own
-            if name in BUILT and not own and (source is None or _can_build()):
-                return self.build(name, report, only_missing=True)
+            if name in BUILT and not (source and source.own):
+                try:
+                    return self.build(name, report, only_missing=True)
+                except PreflightError as exc:
+                    if source is None:
+                        raise
+                    report.note(f"{name} is pulled: {exc.brief}")
             if source is None:
                 raise
             return self.pull(source, report)
@@ -92,7 +99,7 @@ class ImageCache:
         def make(folder: Path) -> dict[str, Any]:
             cmdline = image_build.build_debian(release, folder, report)
             origin = f"built from packages of Debian {release} ({image_build.SUITES[release]})"
-            return _facts("debian", release, origin, FirstBoot.IDENTITY, cmdline)
+            return facts("debian", release, origin, FirstBoot.IDENTITY, cmdline)
 
         return self._add(name, make, report, keep=lambda image: only_missing)
 
@@ -121,7 +128,7 @@ class ImageCache:
                 raise
             disk_image.take(part, form, folder / DISK)
             shutil.rmtree(part.parent)
-            return _facts(source.os, source.os_version, origin)
+            return facts(source.os, source.os_version, origin)
 
         return self._add(source.name, make, report, keep=lambda image: image.origin == origin)
 
@@ -159,7 +166,7 @@ class ImageCache:
                 )
             disk_image.take(copy, form, folder / DISK)
             copy.unlink(missing_ok=True)
-            return _facts(os_id, os_version, f"imported from {path.name}")
+            return facts(os_id, os_version, f"imported from {path.name}")
 
         return self._add(name, make, report)
 
@@ -167,38 +174,32 @@ class ImageCache:
         """Read every file and compare its digest; answers the image's name. Raises DigestMismatch.
         Where only times have changed (the cache was copied), the manifest is brought up to date."""
         name = self._name(ref)
-        folder = self.root / name
-        manifest = _manifest(folder)
-        found = {}
-        try:
-            for file, entry in manifest["files"].items():
-                found[file] = _describe(folder / file)
-                if found[file]["sha256"] != entry["sha256"]:
-                    raise DigestMismatch(
-                        f"{file} of the image {name} is damaged", hint=_remedy(name)
-                    )
-        except (OSError, KeyError, TypeError) as exc:
-            raise _damaged(folder, exc) from exc
-        if found != manifest["files"]:
+        if manifest := image_folder.verify(self.root / name):
             with self._change(name, Reporter()) as work:
-                (work / MANIFEST).write_text(json.dumps({**manifest, "files": found}, indent=2))
-                (work / MANIFEST).replace(folder / MANIFEST)
+                image_folder.write(work, manifest)
+                (work / MANIFEST).replace(self.root / name / MANIFEST)
         return name
 
     def remove(self, ref: str) -> str:
-        """Forget an image, damaged or not; answers its name. Raises ImageNotFound. Machines keep
-        their own copy in the hypervisor's storage."""
-        name = self._name(ref)
+        """Forget an image, damaged or not, and a download of it that broke off; answers its name.
+        Raises ImageNotFound. Machines keep their own copy in the hypervisor's storage."""
+        name = ref if ref in self.unfinished() else self._name(ref)
         with self._change(name, Reporter()) as work:
-            (self.root / name).rename(work / "removed")
+            for number, each in enumerate((self.root / name, self._downloads / name)):
+                if each.exists():
+                    each.rename(work / str(number))
         return name
+
+    @property
+    def _downloads(self) -> Path:
+        return self.root / ".downloads"
 
     def _name(self, ref: str) -> str:
         return ref if ref in self.names() else self.find(ref).name
 
     def _usable(self, name: str) -> Image | None:
         try:
-            return _read(self.root / name)
+            return image_folder.read(self.root / name)
         except ImageError:
             return None
 
@@ -221,11 +222,7 @@ class ImageCache:
                 return before
             new = work / "new"
             new.mkdir(mode=0o755)
-            manifest = {"name": name, **make(new)}
-            manifest["files"] = {
-                file: _describe(new / file) for file in _FILES if (new / file).exists()
-            }
-            (new / MANIFEST).write_text(json.dumps(manifest, indent=2))
+            image_folder.describe(new, name, make(new))
             if (self.root / name).exists():
                 (self.root / name).rename(work / "replaced")
             new.rename(self.root / name)
@@ -267,7 +264,7 @@ class ImageCache:
 
     def _part(self, name: str, digest: Digest) -> Path:
         """Where a download of these bytes is kept until it is complete; earlier ones are dropped."""
-        folder = self.root / ".downloads" / name
+        folder = self._downloads / name
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / digest.hex[:32]
         for other in folder.iterdir():
@@ -285,14 +282,6 @@ def _published(source: Source, report: Reporter) -> Digest:
     )
 
 
-def _can_build() -> bool:
-    try:
-        image_build.check(os.uname().machine)
-    except PreflightError:
-        return False
-    return True
-
-
 def _how_to_get(name: str) -> str:
     """What to type for an image that is not here."""
     if name in BUILT:
@@ -303,78 +292,3 @@ def _how_to_get(name: str) -> str:
     close = difflib.get_close_matches(name, [*known, *BUILT], 1)
     meant = f"Did you mean {close[0]}? " if close else ""
     return f"{meant}machine image ls --all shows those that can be built or pulled"
-
-
-def _remedy(name: str) -> str:
-    return f"machine image rm {name}\n{_how_to_get(name)}"
-
-
-def _facts(
-    os_id: str,
-    os_version: str,
-    origin: str,
-    first_boot: FirstBoot = FirstBoot.CLOUD_INIT,
-    cmdline: str = "",
-) -> dict[str, Any]:
-    """A manifest's part that does not come from the files."""
-    return {
-        "os": os_id,
-        "os_version": os_version,
-        "arch": os.uname().machine,
-        "first_boot": first_boot,
-        "cmdline": cmdline,
-        "origin": origin,
-    }
-
-
-def _read(folder: Path) -> Image:
-    """The image in a folder; cheap: sizes and times of its files are compared, not their content."""
-    manifest = _manifest(folder)
-    try:
-        for name, entry in manifest["files"].items():
-            found = (folder / name).stat()
-            if (found.st_size, found.st_mtime_ns) != (entry["size"], entry["mtime_ns"]):
-                raise ImageError(
-                    f"{name} of the image {folder.name} was changed",
-                    hint=f"machine image verify {folder.name} compares its content",
-                )
-        has_kernel = "vmlinuz" in manifest["files"]
-        head = Qcow2.of(folder / DISK)
-        return Image(
-            name=manifest["name"],
-            digest=manifest["files"][DISK]["sha256"],
-            arch=manifest["arch"],
-            os=manifest["os"],
-            os_version=manifest["os_version"],
-            first_boot=FirstBoot(manifest["first_boot"]),
-            disk=folder / DISK,
-            kernel=folder / "vmlinuz" if has_kernel else None,
-            initrd=folder / "initrd" if has_kernel else None,
-            cmdline=manifest["cmdline"],
-            origin=manifest["origin"],
-            disk_gib=-(-head.virtual_size >> 30) if head else 0,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise _damaged(folder, exc) from exc
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        _ = found["files"][DISK]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise _damaged(folder, exc) from exc
-    return found
-
-
-def _damaged(folder: Path, exc: Exception) -> ImageError:
-    return ImageError(f"The image {folder.name} is damaged: {exc!r}", hint=_remedy(folder.name))
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    found = path.stat()
-    return {
-        "sha256": Digest.of(path, "sha256").hex,
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-    }

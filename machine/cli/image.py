@@ -42,6 +42,11 @@ def ls(
             images.append(cache.find(name))
         except ImageError as exc:
             output.say(f"Warning: {exc.brief} ({exc.hint.splitlines()[0]})")
+    for name, size in cache.unfinished().items():
+        output.say(
+            f"A download that broke off is kept: {name}, {size >> 20} MiB "
+            f"(machine image pull {name} goes on with it, machine image rm {name} drops it)"
+        )
     others = _others(cache.names()) if all_ else []
     if context.is_json(output_format):
         output.envelope("images", [*map(_data, images), *others])
@@ -171,7 +176,8 @@ def verify(ref: Ref) -> None:
 
 @app.command()
 def rm(ref: Ref) -> None:
-    """Remove an image, damaged or not; machines that were made from it stay."""
+    """Remove an image, damaged or not, or a download of one that broke off. Machines that were made
+    from it stay."""
     cache = ImageCache()
     try:
         digest = cache.find(ref).digest

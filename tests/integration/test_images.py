@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from machine import catalogue
 from machine.errors import CatalogueError, ImageError
-from machine.events import Reporter
+from machine.events import Event, Note, Reporter
 from machine.images import ImageCache
 from tests.integration.files_server import FilesServer, Manner
 
@@ -93,7 +94,7 @@ def left_over(cache: Path) -> list[str]:
     return [
         str(path.relative_to(cache))
         for path in sorted(cache.rglob("*"))
-        if path.is_file() and path.parent.name != "tiny" and path.suffix != ".lock"
+        if path.is_file() and path.parent != cache / "tiny" and path.suffix != ".lock"
     ]
 
 
@@ -196,13 +197,30 @@ def test_killed_in_the_middle_it_is_gone_on_with(
     program.send_signal(signal.SIGKILL)
     program.wait()
     killed.set()
-    assert machine("image", "ls", "-a").stdout.count("tiny") == 1  # as one that can be pulled
+    listed = machine("image", "ls", "-a")
+    assert listed.stdout.count("tiny") == 1  # as one that can be pulled
+    assert "A download that broke off is kept: tiny" in listed.stderr
     assert 'no image "tiny"' in machine("image", "show", "tiny").stderr
     assert machine("image", "pull", "tiny").returncode == 0
     start = int(server.asked["/tiny.qcow2"][1].removeprefix("bytes=").removesuffix("-"))
     assert arrived <= start <= 1 << 20
     assert ImageCache().find("tiny").disk.read_bytes() == disk
     assert left_over(cache) == []
+
+
+def test_a_download_that_broke_off_can_be_dropped(
+    publish: Callable[[bytes], None], server: FilesServer, disk: bytes, cache: Path
+) -> None:
+    publish(disk)
+    server.always["/tiny.qcow2"] = Manner(stop_after=1 << 20, ranges=False)
+    ran = machine("image", "pull", "tiny")
+    assert ran.returncode == 1
+    assert "The download of tiny.qcow2 broke off" in ran.stderr
+    (part,) = left_over(cache)
+    assert ImageCache().unfinished() == {"tiny": (cache / part).stat().st_size}
+    assert machine("image", "rm", "tiny").returncode == 0
+    assert left_over(cache) == []
+    assert machine("image", "rm", "tiny").returncode == 1
 
 
 def _wait_for_part(cache: Path) -> int:
@@ -347,6 +365,32 @@ def test_the_users_own_location_goes_before_a_build(
     path = own_home / ".config" / "machine" / "images.toml"
     path.write_text(path.read_text().replace("[tiny]", "[debian-13]"))
     assert ImageCache().ensure("debian-13", Reporter()).origin.startswith("pulled from")
+
+
+def test_what_cannot_be_built_here_is_pulled(
+    publish: Callable[[bytes], None],
+    disk: bytes,
+    own_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a computer with qemu-img and without mmdebstrap, from the shipped catalogue."""
+    publish(disk)
+    own = own_home / ".config" / "machine" / "images.toml"
+    shipped = tmp_path / "catalogue.toml"
+    shipped.write_text(own.read_text().replace("[tiny]", "[debian-13]"))
+    own.unlink()
+    monkeypatch.setattr(catalogue, "shipped_images", lambda: shipped)
+    qemu_img_here = shutil.which("qemu-img")
+    assert qemu_img_here
+    (tmp_path / "qemu-img").symlink_to(qemu_img_here)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    events: list[Event] = []
+    image = ImageCache().ensure("debian-13", Reporter(events.append))
+    assert image.origin.startswith("pulled from")
+    (note, *_) = [each.text for each in events if isinstance(each, Note)]
+    assert note.startswith("debian-13 is pulled: Building an image needs programs")
+    assert "mmdebstrap" in note
 
 
 def test_an_image_that_needs_a_larger_disk(folder_driver: str, tmp_path: Path, cache: Path) -> None:
