@@ -135,8 +135,9 @@ def _check_clusters(path: Path, head: Qcow2) -> None:
     # 3: clusters that nothing names, which is harmless. The last cluster may be shorter than others.
     if result.code in (0, 3) and end < size + head.cluster_size:
         return
+    damage = "its tables are damaged" if result.code == 2 else "it cannot be checked"
     raise ImageError(
-        f"{path.name} is broken: {'it is cut short' if end > size else 'its tables are damaged'}",
+        f"{path.name} is broken: {'it is cut short' if end > size else damage}",
         details=result.stderr.strip()[-1000:] or f"{size} bytes, and its tables reach to {end}",
         hint="Download or copy it again, and compare its checksum",
     )

@@ -114,7 +114,7 @@ def text(url: str) -> str:
     try:
         with _ask(url, {}) as answer:
             hops = [urlsplit(each.url).scheme for each in (*answer.history, answer)]
-            if "https" in hops and hops[-1] != "https":
+            if hops[0] == "https" and set(hops) != {"https"}:
                 raise DownloadFailed(
                     f"{urlsplit(url).netloc} sends to a server without https",
                     details=f"from {url}\nto   {answer.url}",

@@ -135,7 +135,12 @@ def pull(
             f"--os ID --os-version VERSION {name}",
         )
     chosen = source
-    _make(name, output_format, lambda report: ImageCache().pull(chosen, report))
+    _make(
+        name,
+        output_format,
+        lambda report: ImageCache().pull(chosen, report),
+        left="What arrived is kept: the same command goes on with it.",
+    )
 
 
 @app.command("import")
@@ -188,11 +193,15 @@ def rm(ref: Ref) -> None:
         output.say(f"Made from it, and not touched: {', '.join(users)}")
 
 
-def _make(name: str, output_format: str, job: Callable[[Reporter], Image]) -> None:
-    """Run a job that makes an image, and print the image's digest."""
+def _make(
+    name: str, output_format: str, job: Callable[[Reporter], Image], *, left: str = ""
+) -> None:
+    """Run a job that makes an image, and print the image's digest. ``left`` is said of what an
+    interrupted one leaves."""
     as_json = context.is_json(output_format)
     report = Reporter(progress.sink(as_json=as_json))
-    image = progress.run({name: lambda: job(report)})[name]
+    said = (lambda name: left) if left else None
+    image = progress.run({name: lambda: job(report)}, left=said)[name]
     if as_json:
         output.json_line("image", _data(image))
     else:
@@ -221,19 +230,16 @@ def _digest(text: str) -> Digest | None:
 
 def _others(here: tuple[str, ...]) -> list[dict[str, str]]:
     """What could be here and is not: in the form of ``_data``, as far as it is known."""
-    arch = os.uname().machine
-    found = {}
-    for name, release in BUILT.items():
-        found[name] = ("debian", release, "can be built")
-    for name, source in catalogue.sources(arch).items():
-        ways = (
-            found[name][2].replace("built", "built or pulled") if name in found else "can be pulled"
-        )
-        host = urlsplit(source.url).netloc
-        found[name] = (source.os, source.os_version, f"{ways} from {host}")
     return [
-        {"name": name, "os": os_id, "os_version": version, "arch": arch, "origin": origin}
-        for name, (os_id, version, origin) in sorted(found.items())
+        {
+            "name": name,
+            "os": source.os,
+            "os_version": source.os_version,
+            "arch": source.arch,
+            "origin": f"can be {'built, or ' if name in BUILT else ''}"
+            f"pulled from {urlsplit(source.url).netloc}",
+        }
+        for name, source in sorted(catalogue.sources(os.uname().machine).items())
         if name not in here
     ]
 

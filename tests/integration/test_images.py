@@ -160,7 +160,7 @@ def test_four_at_once_download_once(
 ) -> None:
     """Whoever asks for the image waits until all four have read the checksums."""
     publish(disk)
-    everybody = threading.Barrier(4)
+    everybody = threading.Barrier(4, timeout=60)
     server.manners["/SHA256SUMS"] = [Manner(before=everybody.wait)] * 4
     programs = [
         subprocess.Popen(
@@ -178,8 +178,18 @@ def test_four_at_once_download_once(
     assert sum("tiny is here already" in err for _, err in ended) == 3
 
 
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "the same command goes on with it")],
+)
 def test_killed_in_the_middle_it_is_gone_on_with(
-    publish: Callable[[bytes], None], server: FilesServer, disk: bytes, cache: Path
+    publish: Callable[[bytes], None],
+    server: FilesServer,
+    disk: bytes,
+    cache: Path,
+    how: signal.Signals,
+    code: int,
+    words: str,
 ) -> None:
     publish(disk)
     half, killed = threading.Event(), threading.Event()
@@ -189,14 +199,19 @@ def test_killed_in_the_middle_it_is_gone_on_with(
         killed.wait(60)
 
     server.manners["/tiny.qcow2"] = [Manner(stop_after=1 << 20, at_stop=stop)]
+    listens = ("env", "--default-signal=INT")  # a shell's background job would ignore it
     program = subprocess.Popen(
-        [sys.executable, "-m", "machine", "image", "pull", "tiny"], stderr=subprocess.DEVNULL
+        [*listens, sys.executable, "-m", "machine", "image", "pull", "tiny"],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert half.wait(60)
     arrived = _wait_for_part(cache)
-    program.send_signal(signal.SIGKILL)
-    program.wait()
+    program.send_signal(how)
+    _, said = program.communicate(timeout=60)
     killed.set()
+    assert program.returncode == code
+    assert words in said
     listed = machine("image", "ls", "-a")
     assert listed.stdout.count("tiny") == 1  # as one that can be pulled
     assert "A download that broke off is kept: tiny" in listed.stderr
