@@ -66,6 +66,8 @@ def check(path: Path) -> str:
     """Whether this is one whole disk that stands alone; answers "qcow2" or "raw". An image that
     names a further file is refused, whatever is in it: a hypervisor would open that file, with its
     own rights. Raises ImageError."""
+    if not path.is_file():
+        raise ImageError(f"{path} is no file", hint=f"ls -l {path.parent}")
     try:
         head = Qcow2.of(path)
         if head is None:
@@ -79,7 +81,10 @@ def check(path: Path) -> str:
             hint=f"If you trust it: qemu-img convert -O qcow2 {path} whole.qcow2",
         )
     if head.encrypted:
-        raise ImageError(f"{path.name} is encrypted; a machine could not boot from it")
+        raise ImageError(
+            f"{path.name} is encrypted; a machine could not boot from it",
+            hint="qemu-img convert, with its secret, makes one that is not",
+        )
     if head.corrupt:
         raise ImageError(f"{path.name} is marked as corrupt", hint=f"qemu-img check {path}")
     _check_clusters(path, head)

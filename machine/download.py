@@ -101,7 +101,7 @@ def digest_in(listing: str, name: str, *, source: str) -> Digest:
         raise DownloadFailed(
             f"{source} has only a weak digest of {name}",
             details=f"{found[name][0]}\nmd5 and sha1 are not believed: such files can be forged.",
-            hint="Give one of your own: --digest sha256:HEX",
+            hint="If you know a better one: machine image pull --url URL --digest sha256:HEX",
         )
     raise DownloadFailed(f"{source} has no digest of {name}", details=listing[:300].strip())
 

@@ -119,7 +119,7 @@ def _check_driver(file: TomlFile, name: str, table: Mapping[str, Any]) -> None:
         driver = registry.driver(name)
     except DriverNotFound:
         known = (*registry.names("machine.drivers", registry.DRIVERS), *_KEYS)
-        if close := difflib.get_close_matches(name, known, 1):
+        if close := difflib.get_close_matches(name, known, 1, cutoff=0.8):
             raise file.mistake((name,), f"unknown table; did you mean {close[0]}?") from None
         return
     options = {each.key: each for each in flags.options(name, driver.config_type)}
