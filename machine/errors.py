@@ -16,7 +16,10 @@ MachineError                    1   brief, details, hint
 ├── TemplateError               2
 ├── ImageError
 │   ├── ImageNotFound
+│   ├── CatalogueError          2   a user's images.toml
+│   ├── DownloadFailed              no answer, a refusal, or one that broke off
 │   └── DigestMismatch
+├── DiskFull                        of the cache
 ├── BundleError
 ├── DriverError
 │   ├── DriverNotFound
@@ -32,6 +35,7 @@ MachineError                    1   brief, details, hint
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -127,8 +131,28 @@ class ImageNotFound(ImageError):
     pass
 
 
+class CatalogueError(ImageError):
+    exit_code = 2
+
+
+class DownloadFailed(ImageError):
+    """A server did not give what was asked for; what did arrive is kept."""
+
+
 class DigestMismatch(ImageError):
     pass
+
+
+class DiskFull(MachineError):
+    """There is no room left for the cache; what was there before is as it was."""
+
+    def __init__(self, folder: Path, *, details: str = "") -> None:
+        super().__init__(
+            f"There is no room left in {folder}",
+            details=details,
+            hint=f"df -h {folder}\n"
+            "machine image ls shows what could be removed; MACHINE_CACHE_PATH names another folder",
+        )
 
 
 class BundleError(MachineError):

@@ -74,5 +74,8 @@ class Reporter:
     def progress(self, step: str, done: int, total: int | None, unit: str = "B") -> None:
         self.emit(Progress(self.host, step, done, total, unit))
 
+    def note(self, text: str) -> None:
+        self.emit(Note(self.host, text))
+
     def warn(self, text: str) -> None:
         self.emit(Note(self.host, text, warning=True))

@@ -85,13 +85,13 @@ def build(
     known = options(driver, config_type)
     for opt in known:
         if opt.key in given:
-            values[opt.key] = _typed(opt, given[opt.key], opt.flag)
+            values[opt.key] = typed(opt, given[opt.key], opt.flag)
             continue
         variable = next((name for name in opt.env if os.environ.get(name)), None)
         if variable is not None:
-            values[opt.key] = _typed(opt, os.environ[variable], variable)
+            values[opt.key] = typed(opt, os.environ[variable], variable)
         elif opt.key in template:
-            values[opt.key] = _typed(opt, template[opt.key], f"[{driver}] {opt.key}")
+            values[opt.key] = typed(opt, template[opt.key], f"[{driver}] {opt.key}")
     for name, where in ((given, "option"), (template, "template key")):
         unknown = set(name) - {opt.key for opt in known}
         if unknown:
@@ -139,7 +139,9 @@ def _item(hint: Any) -> type:
     return _plain(inner[0]) if _plain(hint) is tuple and inner else _plain(hint)
 
 
-def _typed(opt: Option, value: Any, where: str) -> Any:
+def typed(opt: Option, value: Any, where: str) -> Any:
+    """A value as the option's type. ``where`` is how the user calls it: a flag, a variable, a key.
+    Raises BadOption."""
     if opt.type is tuple:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, list | tuple):

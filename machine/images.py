@@ -2,219 +2,293 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import difflib
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from machine import command, image_build
-from machine.errors import DigestMismatch, ImageError, ImageNotFound
+from machine import catalogue, disk_image, download, image_build, image_folder
+from machine.catalogue import Source
+from machine.download import Digest
+from machine.errors import DigestMismatch, DiskFull, ImageError, ImageNotFound, PreflightError
 from machine.events import Reporter
+from machine.image_folder import DISK, MANIFEST, facts
 from machine.model import FirstBoot, Image
 from machine.paths import cache_root
 
-MANIFEST: Final = "image.json"
-_FILES: Final = ("disk.qcow2", "vmlinuz", "initrd")
-_BUILT: Final = re.compile(r"debian-(\d+)")
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
+BUILT: Final = {f"debian-{release}": release for release in image_build.SUITES}
 
 
 class ImageCache:
-    """``~/.cache/machine/images/NAME``: one folder an image, complete or not there at all."""
+    """``~/.cache/machine/images/NAME``: one folder an image, complete or not there at all. Names
+    with a dot before them are ours: locks, downloads, and what is being made."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_root() / "images"
 
-    def list(self) -> list[Image]:
-        found = []
-        for manifest in sorted(self.root.glob(f"*/{MANIFEST}")):
-            try:
-                found.append(_read(manifest.parent))
-            except ImageError:
-                continue  # `find` names the damage; a listing shows what can be used
+    def names(self) -> tuple[str, ...]:
+        """Of all that are here, damaged ones too."""
+        found = (manifest.parent.name for manifest in self.root.glob(f"*/{MANIFEST}"))
+        return tuple(sorted(name for name in found if _NAME.fullmatch(name)))
+
+    def known(self) -> set[str]:
+        """Names of images that are here or can be got."""
+        return {*self.names(), *BUILT, *catalogue.sources(os.uname().machine)}
+
+    def unfinished(self) -> dict[str, int]:
+        """Downloads that broke off and are kept: bytes by the image's name."""
+        found: dict[str, int] = {}
+        for part in self._downloads.glob("*/*"):
+            found[part.parent.name] = found.get(part.parent.name, 0) + part.stat().st_size
         return found
+
+    def list(self) -> list[Image]:
+        """Those that can be used; ``find`` says what is wrong with the others."""
+        return [image for name in self.names() if (image := self._usable(name))]
 
     def find(self, ref: str) -> Image:
         """By name, or by the first characters (8 or more) of its digest. Raises ImageNotFound,
         and ImageError for one whose files are not those that its manifest describes."""
-        folder = self.root / ref
-        if (folder / MANIFEST).is_file():
-            return _read(folder)
+        if ref in self.names():
+            return image_folder.read(self.root / ref)
         if re.fullmatch(r"[0-9a-f]{8,64}", ref):
             for image in self.list():
                 if image.digest.startswith(ref):
                     return image
-        known = ", ".join(image.name for image in self.list()) or "none"
         raise ImageNotFound(
             f'There is no image "{ref}"',
-            details=f"Images here: {known}",
-            hint=f"machine image build {ref}" if _BUILT.fullmatch(ref) else "machine image ls",
+            details=f"Images here: {', '.join(self.names()) or 'none'}",
+            hint=_how_to_get(ref),
         )
 
     def ensure(self, name: str, report: Reporter) -> Image:
-        """The image of that name, made now if it is not there yet."""
+        """The image of that name. One that is not there yet is got now: by the user's own catalogue,
+        or built (it boots fastest) where that can be done, or by our catalogue."""
         try:
             return self.find(name)
         except ImageNotFound:
-            if not _BUILT.fullmatch(name):
+            source = catalogue.sources(os.uname().machine).get(name)
+            if name in BUILT and not (source and source.own):
+                try:
+                    return self.build(name, report, only_missing=True)
+                except PreflightError as exc:
+                    if source is None:
+                        raise
+                    report.note(f"{name} is pulled: {exc.brief}")
+            if source is None:
                 raise
-        return self.build(name, report, only_missing=True)
+            return self.pull(source, report)
 
     def build(self, name: str, report: Reporter, *, only_missing: bool = False) -> Image:
         """Build from packages, and replace an image of that name. Several processes at once build
         it once with ``only_missing``."""
-        match = _BUILT.fullmatch(name)
-        release = match[1] if match else ""
-        if release not in image_build.SUITES:
+        if name not in BUILT:
             raise ImageNotFound(
                 f'"{name}" is no image that can be built',
-                hint="These can: " + ", ".join(f"debian-{each}" for each in image_build.SUITES),
+                details=f"These can: {', '.join(BUILT)}",
+                hint=_how_to_get(name),
             )
+        release = BUILT[name]
 
-        def make(work: Path) -> dict[str, Any]:
-            cmdline = image_build.build_debian(release, work, report)
-            return {
-                "os": "debian",
-                "os_version": release,
-                "arch": os.uname().machine,
-                "first_boot": FirstBoot.IDENTITY,
-                "cmdline": cmdline,
-                "origin": f"built from packages of Debian {release} ({image_build.SUITES[release]})",
-            }
+        def make(folder: Path) -> dict[str, Any]:
+            cmdline = image_build.build_debian(release, folder, report)
+            origin = f"built from packages of Debian {release} ({image_build.SUITES[release]})"
+            return facts("debian", release, origin, FirstBoot.IDENTITY, cmdline)
 
-        return self._add(name, make, only_missing=only_missing)
+        return self._add(name, make, report, keep=lambda image: only_missing)
 
-    def import_file(self, path: Path, name: str, *, os_id: str, os_version: str) -> Image:
-        """Take over a disk image made by others, which boots by itself and runs cloud-init."""
-        if not path.is_file():
-            raise ImageError(f"{path} is no file", hint="machine image import FILE --name NAME")
-        info = disk_info(path)
-        if info.get("backing-filename"):
-            raise ImageError(
-                f"{path} rests on another file ({info['backing-filename']})",
-                hint=f"qemu-img convert -O qcow2 {path} whole.qcow2, and import that",
-            )
+    def pull(self, source: Source, report: Reporter) -> Image:
+        """Bring an image from its publisher, and replace one of that name; nothing is downloaded
+        when the digest is still that of the image here. Several processes at once download it once,
+        and what a broken download left is gone on with. Raises DownloadFailed, DigestMismatch,
+        ImageError, DiskFull."""
+        disk_image.need_qemu_img()
+        digest = source.digest or _published(source, report)
+        origin = f"pulled from {source.url} ({digest})"
 
-        def make(work: Path) -> dict[str, Any]:
-            command.run(
-                "qemu-img", "convert", "-O", "qcow2", path, work / "disk.qcow2", timeout=1800
-            )
-            return {
-                "os": os_id,
-                "os_version": os_version,
-                "arch": os.uname().machine,
-                "first_boot": FirstBoot.CLOUD_INIT,
-                "cmdline": "",
-                "origin": f"imported from {path.name}",
-            }
-
-        return self._add(name, make)
-
-    def verify(self, ref: str) -> Image:
-        """Read every file and compare its digest. Raises DigestMismatch."""
-        image = self.find(ref)
-        manifest = json.loads((self.root / image.name / MANIFEST).read_text())
-        for name, entry in manifest["files"].items():
-            if _sha256(self.root / image.name / name) != entry["sha256"]:
-                raise DigestMismatch(
-                    f"{name} of the image {image.name} is damaged",
-                    hint=f"machine image rm {image.name}, then build or pull it again",
+        def make(folder: Path) -> dict[str, Any]:
+            part = self._part(source.name, digest)
+            with report.step("download", f"Downloading {download.file_name(source.url)}"):
+                download.fetch(
+                    source.url,
+                    part,
+                    digest,
+                    lambda done, total: report.progress("download", done, total),
                 )
-        return image
+            try:
+                form = disk_image.check(part)
+            except ImageError:
+                part.unlink()
+                raise
+            disk_image.take(part, form, folder / DISK)
+            shutil.rmtree(part.parent)
+            return facts(source.os, source.os_version, origin)
 
-    def remove(self, ref: str) -> Image:
-        """Raises ImageNotFound. Machines keep their own copy in the hypervisor's storage."""
-        image = self.find(ref)
-        doomed = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.root))
-        (self.root / image.name).rename(doomed / "image")
-        shutil.rmtree(doomed)
-        return image
+        return self._add(source.name, make, report, keep=lambda image: image.origin == origin)
+
+    def import_file(
+        self,
+        path: Path,
+        name: str,
+        report: Reporter,
+        *,
+        os_id: str,
+        os_version: str,
+        digest: Digest | None = None,
+        replace: bool = False,
+    ) -> Image:
+        """Take over a disk image made by others, which boots by itself and runs cloud-init. Raises
+        ImageError (also for a name that is taken, unless ``replace``), DigestMismatch, DiskFull."""
+        disk_image.need_qemu_img()
+        if name in self.names() and not replace:
+            raise ImageError(
+                f'There is an image "{name}" already',
+                hint="Add --force to replace it, or choose another name",
+            )
+        form = disk_image.check(path)
+
+        def make(folder: Path) -> dict[str, Any]:
+            copy = folder / "copy"
+            with report.step("import", f"Copying {path.name}"):
+                disk_image.copy(
+                    path, copy, lambda done, total: report.progress("import", done, total)
+                )
+            if digest and (got := Digest.of(copy, digest.algorithm)) != digest:
+                raise DigestMismatch(
+                    f"{path.name} does not have that digest",
+                    details=f"wanted {digest}\ngot    {got}",
+                )
+            disk_image.take(copy, form, folder / DISK)
+            copy.unlink(missing_ok=True)
+            return facts(os_id, os_version, f"imported from {path.name}")
+
+        return self._add(name, make, report)
+
+    def verify(self, ref: str) -> str:
+        """Read every file and compare its digest; answers the image's name. Raises DigestMismatch.
+        Where only times have changed (the cache was copied), the manifest is brought up to date."""
+        name = self._name(ref)
+        if manifest := image_folder.verify(self.root / name):
+            with self._change(name, Reporter()) as work:
+                image_folder.write(work, manifest)
+                (work / MANIFEST).replace(self.root / name / MANIFEST)
+        return name
+
+    def remove(self, ref: str) -> str:
+        """Forget an image, damaged or not, and a download of it that broke off; answers its name.
+        Raises ImageNotFound. Machines keep their own copy in the hypervisor's storage."""
+        name = ref if ref in self.unfinished() else self._name(ref)
+        with self._change(name, Reporter()) as work:
+            for number, each in enumerate((self.root / name, self._downloads / name)):
+                if each.exists():
+                    each.rename(work / str(number))
+        return name
+
+    @property
+    def _downloads(self) -> Path:
+        return self.root / ".downloads"
+
+    def _name(self, ref: str) -> str:
+        return ref if ref in self.names() else self.find(ref).name
+
+    def _usable(self, name: str) -> Image | None:
+        try:
+            return image_folder.read(self.root / name)
+        except ImageError:
+            return None
 
     def _add(
-        self, name: str, make: Callable[[Path], dict[str, Any]], *, only_missing: bool = False
+        self,
+        name: str,
+        make: Callable[[Path], dict[str, Any]],
+        report: Reporter,
+        *,
+        keep: Callable[[Image], bool] = lambda image: False,
     ) -> Image:
-        """Make the files in a folder beside, describe them, and move them into place at once."""
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+        """Make the files in a folder beside, describe them, and move them into place at once. An
+        image that is there already stays if ``keep`` says so."""
+        if not _NAME.fullmatch(name):
             raise ImageError(f"{name!r} is no name for an image: a-z, 0-9, dots and dashes")
-        with self._lock(name):
-            if only_missing and (self.root / name / MANIFEST).is_file():
-                return self.find(name)
-            work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.root))
-            work.chmod(0o755)  # the root of a user namespace has to look in
-            try:
-                manifest = {"name": name, **make(work)}
-                manifest["files"] = {
-                    file: _describe(work / file) for file in _FILES if (work / file).exists()
-                }
-                (work / MANIFEST).write_text(json.dumps(manifest, indent=2))
-                if (self.root / name).exists():
-                    (self.root / name).rename(work / "replaced")
-                    shutil.rmtree(work / "replaced")
-                work.rename(self.root / name)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+        with self._change(name, report) as work:
+            before = self._usable(name)
+            if before and keep(before):
+                report.note(f"The image {name} is here already, {before.origin}")
+                return before
+            new = work / "new"
+            new.mkdir(mode=0o755)
+            image_folder.describe(new, name, make(new))
+            if (self.root / name).exists():
+                (self.root / name).rename(work / "replaced")
+            new.rename(self.root / name)
+            if before:
+                report.note(f"It replaces the image {name} that was {before.origin}")
             return self.find(name)
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        from filelock import FileLock
+    def _change(self, name: str, report: Reporter) -> Iterator[Path]:
+        """Hold an image for a change, with a folder to work in that is gone afterwards. Raises
+        DiskFull, and ImageError for a cache that cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with self._lock(name, report):
+                for left in self.root.glob(f".{name}~*"):  # by a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+                work = Path(tempfile.mkdtemp(prefix=f".{name}~", dir=self.root))
+                work.chmod(0o755)  # the root of a user namespace has to look in
+                try:
+                    yield work
+                finally:
+                    shutil.rmtree(work, ignore_errors=True)
+        except ImageError as exc:
+            if "No space left on device" in exc.details:  # a program's words
+                raise DiskFull(self.root, details=exc.details) from exc
+            raise
+        except OSError as exc:
+            raise download.cannot_write(self.root / name, exc, ImageError) from exc
 
-        self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f".{name}.lock"):
-            yield
+    def _lock(self, name: str, report: Reporter) -> AbstractContextManager[Any]:
+        from filelock import FileLock, Timeout
 
+        lock = FileLock(self.root / f".{name}.lock")
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            report.note(f"Waiting for another process that works on the image {name}")
+            return lock.acquire()
 
-def disk_info(path: Path) -> dict[str, Any]:
-    """What `qemu-img info` says of a disk. Raises ImageError for what is no disk image."""
-    result = command.run("qemu-img", "info", "--output", "json", path, check=False)
-    if not result.ok:
-        raise ImageError(f"{path} is no disk image", details=result.stderr.strip())
-    info: dict[str, Any] = json.loads(result.stdout)
-    return info
-
-
-def _read(folder: Path) -> Image:
-    """The image in a folder; cheap: sizes and times of its files are compared, not their content."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        for name, entry in manifest["files"].items():
-            found = (folder / name).stat()
-            if (found.st_size, found.st_mtime_ns) != (entry["size"], entry["mtime_ns"]):
-                raise ImageError(
-                    f"{name} of the image {folder.name} was changed",
-                    hint=f"machine image verify {folder.name}",
-                )
-        has_kernel = "vmlinuz" in manifest["files"]
-        return Image(
-            name=manifest["name"],
-            digest=manifest["files"]["disk.qcow2"]["sha256"],
-            arch=manifest["arch"],
-            os=manifest["os"],
-            os_version=manifest["os_version"],
-            first_boot=FirstBoot(manifest["first_boot"]),
-            disk=folder / "disk.qcow2",
-            kernel=folder / "vmlinuz" if has_kernel else None,
-            initrd=folder / "initrd" if has_kernel else None,
-            cmdline=manifest["cmdline"],
-            origin=manifest["origin"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ImageError(
-            f"The image {folder.name} is damaged: {exc}",
-            hint=f"machine image rm {folder.name} --force, then build or pull it again",
-        ) from exc
+    def _part(self, name: str, digest: Digest) -> Path:
+        """Where a download of these bytes is kept until it is complete; earlier ones are dropped."""
+        folder = self._downloads / name
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / digest.hex[:32]
+        for other in folder.iterdir():
+            if other != part:
+                other.unlink()
+        return part
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    found = path.stat()
-    return {"sha256": _sha256(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+def _published(source: Source, report: Reporter) -> Digest:
+    """The digest that the publisher names now."""
+    if source.checksums.startswith("http:"):
+        report.warn("The checksum file comes without https: who is in between can change it")
+    return download.digest_in(
+        download.text(source.checksums), download.file_name(source.url), source=source.checksums
+    )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _how_to_get(name: str) -> str:
+    """What to type for an image that is not here."""
+    if name in BUILT:
+        return f"machine image build {name}"
+    known = catalogue.sources(os.uname().machine)
+    if name in known:
+        return f"machine image pull {name}"
+    close = difflib.get_close_matches(name, [*known, *BUILT], 1)
+    meant = f"Did you mean {close[0]}? " if close else ""
+    return f"{meant}machine image ls --all shows those that can be built or pulled"

@@ -80,6 +80,7 @@ class Image:
     initrd: Path | None = None
     cmdline: str = ""
     origin: str = ""  # where it came from, for `image show`
+    disk_gib: int = 0  # the smallest disk that holds it
 
 
 @dataclass(frozen=True, slots=True)

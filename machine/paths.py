@@ -26,13 +26,27 @@ def data_root() -> Path:
     return _xdg("XDG_DATA_HOME", ".local/share") / "machine"
 
 
+def config_root() -> Path:
+    """The user's own templates and image catalogue."""
+    return _xdg("XDG_CONFIG_HOME", ".config") / "machine"
+
+
 def user_templates() -> Path:
-    return _xdg("XDG_CONFIG_HOME", ".config") / "machine" / "templates"
+    return config_root() / "templates"
+
+
+def user_images() -> Path:
+    """The user's own image catalogue, in the format of the shipped one."""
+    return config_root() / "images.toml"
 
 
 def shipped_templates() -> Path:
     """The package's own host templates, catalogue and file templates."""
     return Path(__file__).parent / "templates"
+
+
+def shipped_images() -> Path:
+    return shipped_templates() / "_images" / "catalogue.toml"
 
 
 def _xdg(variable: str, default: str) -> Path:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from machine.errors import TemplateError
+from machine import flags, registry
+from machine.errors import BadOption, DriverNotFound, TemplateError
 from machine.paths import shipped_templates, user_templates
+from machine.tomlfile import TomlFile
 
 _RANGES: Final = {"cpus": (1, 255), "memory_mib": (256, 4 << 20), "disk_gib": (4, 64 << 10)}
+_BUNDLES: Final = ("packages", "static")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ def find(name: str) -> HostTemplate:
     return HostTemplate(name=path.stem, path=path, driver=driver, **plain)
 
 
+def unknown_drivers(template: HostTemplate) -> list[str]:
+    """Drivers that it has options for and that are not installed here: nothing checked those."""
+    installed = registry.names("machine.drivers", registry.DRIVERS)
+    return [name for name in template.driver if name not in installed]
+
+
 def _folders() -> tuple[Path, Path]:
     return user_templates(), shipped_templates()
 
@@ -65,21 +73,24 @@ def _locate(name: str, near: Path | None) -> Path:
                 return folder / f"{name}.toml"
     close = difflib.get_close_matches(name, names(), 1)
     raise TemplateError(
-        f'There is no template "{name}"' + (f", named as a base in {near}" if near else ""),
+        f'There is no template "{name}"',
         hint=f"Did you mean {close[0]}?" if close else "machine template ls shows them",
     )
 
 
 def _merged(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """The file over its bases: later wins, tables merge, lists replace."""
-    if path in above:
-        raise TemplateError(f"{path}: it is its own base, by way of {above[-1].name}")
-    values = _read(path)
-    bases = values.pop("base", [])
+    file = _read(path)
     merged: dict[str, Any] = {}
-    for base in bases:
-        _overlay(merged, _merged(_locate(base, path.parent), (*above, path)))
-    _overlay(merged, values)
+    for base in file.values.pop("base", []):
+        try:
+            found = _locate(base, path.parent)
+        except TemplateError as exc:
+            raise file.mistake(("base",), exc.brief, exc.hint) from None
+        if found in (*above, path):
+            raise file.mistake(("base",), f"{base} is built on this template itself")
+        _overlay(merged, _merged(found, (*above, path)))
+    _overlay(merged, file.values)
     return merged
 
 
@@ -91,36 +102,44 @@ def _overlay(under: dict[str, Any], over: Mapping[str, Any]) -> None:
             under[key] = value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> TomlFile:
+    file = TomlFile.read(path, TemplateError)
+    for key, value in file.values.items():
+        if isinstance(value, dict) and key not in (*_KEYS, "base"):
+            _check_driver(file, key, value)
+        elif problem := _problem(key, value):
+            raise file.mistake((key,), problem)
+    return file
+
+
+def _check_driver(file: TomlFile, name: str, table: Mapping[str, Any]) -> None:
+    """Hold a driver's table against what that driver declares. A driver that is not installed is
+    let pass, so that a template can be shared, unless its name looks like a slip."""
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise TemplateError(f"{path}: {exc}") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise TemplateError(f"{path} cannot be read: {exc}") from exc
-    for key, value in values.items():
-        problem = _problem(key, value)
-        if problem:
-            raise TemplateError(f"{path}:{_line(text, key)}: {key}: {problem}")
-    return values
+        driver = registry.driver(name)
+    except DriverNotFound:
+        known = (*registry.names("machine.drivers", registry.DRIVERS), *_KEYS)
+        if close := difflib.get_close_matches(name, known, 1, cutoff=0.8):
+            raise file.mistake((name,), f"unknown table; did you mean {close[0]}?") from None
+        return
+    options = {each.key: each for each in flags.options(name, driver.config_type)}
+    for key, value in table.items():
+        if key not in options:
+            raise file.mistake((name, key), _unknown(key, options))
+        try:
+            flags.typed(options[key], value, "")
+        except BadOption as exc:
+            raise file.mistake((name, key), exc.brief.strip()) from None
 
 
 def _problem(key: str, value: object) -> str:
-    """What is wrong with one key of a file, or nothing. A table holds a driver's options, which
-    the driver's own declaration checks when it is chosen."""
+    """What is wrong with one plain key, or nothing."""
     if key == "base":
         listed = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        return "" if listed else "must be a list of template names"
-    if isinstance(value, dict):
-        return ""
-    known = {each.name: each for each in fields(HostTemplate)}
-    for name in ("name", "path", "driver"):
-        known.pop(name)
-    if key not in known:
-        close = difflib.get_close_matches(key, [*known, "base"], 1)
-        return "unknown key" + (f"; did you mean {close[0]}?" if close else "")
-    kind = {"int": int, "str": str}[str(known[key].type)]
+        return "" if listed else f"is {value!r}, and must be a list of template names"
+    if key not in _KEYS:
+        return _unknown(key, [*_KEYS, "base"])
+    kind = _KEYS[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         return f"is {value!r}, and must be {'a whole number' if kind is int else 'text'}"
     if isinstance(value, int):
@@ -129,12 +148,22 @@ def _problem(key: str, value: object) -> str:
             return f"is {value}, and must be between {low} and {high}"
     if key == "user" and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value)):
         return f"is {value!r}, and must be a user name (useradd's rule: a-z, 0-9, _ and -)"
+    if key == "bundle" and value not in _BUNDLES:
+        return f"is {value!r}, and must be {' or '.join(_BUNDLES)}"
+    if key == "engine" and value not in registry.ENGINES:
+        engines = registry.names("machine.engines", registry.ENGINES)
+        if value not in engines:
+            return f"is {value!r}, and must be one that is installed: {', '.join(engines)}"
     return ""
 
 
-def _line(text: str, key: str) -> int:
-    """The line that a top-level key stands on."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return number
-    return 1
+def _unknown(key: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(key, known, 1)
+    return "unknown key" + (f"; did you mean {close[0]}?" if close else "")
+
+
+_KEYS: Final = {
+    each.name: {"int": int, "str": str}[str(each.type)]
+    for each in fields(HostTemplate)
+    if each.name not in ("name", "path", "driver")
+}

@@ -21,7 +21,7 @@ COMMANDS: Final = {
     "create": ("machine.cli.create:create", "Make a machine."),
     "doctor": ("machine.cli.doctor:doctor", "Check this computer and the store."),
     "env": ("machine.cli.env:env", "Print the commands that point a shell at a machine."),
-    "image": ("machine.cli.image:app", "Guest images: build, import, ls, show, verify, rm."),
+    "image": ("machine.cli.image:app", "Guest images: build, pull, import, ls, show, verify, rm."),
     "inspect": ("machine.cli.look:inspect", "Print a machine's record as JSON."),
     "ip": ("machine.cli.look:ip", "Print the addresses of machines."),
     "kill": ("machine.cli.power:kill", "Power machines off at once."),

@@ -10,6 +10,8 @@ import typer
 
 from machine import template as templates
 from machine.cli import context, output
+from machine.errors import TemplateError
+from machine.images import ImageCache
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 Ref = Annotated[str, typer.Argument(metavar="TEMPLATE")]
@@ -18,7 +20,12 @@ Ref = Annotated[str, typer.Argument(metavar="TEMPLATE")]
 @app.command()
 def ls(output_format: context.Output = "text") -> None:
     """List the templates: the user's own and the shipped ones."""
-    found = [templates.find(name) for name in templates.names()]
+    found = []
+    for name in templates.names():
+        try:
+            found.append(templates.find(name))
+        except TemplateError as exc:
+            output.say(f"Warning: {exc.brief}")
     if context.is_json(output_format):
         output.envelope("templates", [_data(each) for each in found])
         return
@@ -40,7 +47,12 @@ def show(ref: Ref) -> None:
 @app.command()
 def validate(ref: Ref) -> None:
     """Check a template, by name or file; the first mistake is named with its line and key."""
-    output.say(f"{templates.find(ref).path} is valid")
+    found = templates.find(ref)
+    for name in templates.unknown_drivers(found):
+        output.say(f"Not checked: [{name}], a driver that is not installed here")
+    if found.image not in ImageCache().known():
+        output.say(f"Not known here: the image {found.image} (machine image ls --all)")
+    output.say(f"{found.path} is valid")
 
 
 def _data(template: templates.HostTemplate) -> dict[str, object]:

@@ -189,6 +189,12 @@ def _image(walk: Walk) -> None:
             f"(first boot: {image.first_boot})",
             hint="machine image ls shows the images; choose another template",
         )
+    if image.disk_gib > block.disk_gib:
+        raise TemplateError(
+            f"The image {image.name} needs a disk of {image.disk_gib} GiB; "
+            f"this machine's would have {block.disk_gib}",
+            hint=f"Set disk_gib = {image.disk_gib} in the template, or the driver's disk size",
+        )
     block.image_digest = image.digest
 
 

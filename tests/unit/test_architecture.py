@@ -12,12 +12,15 @@ ROOT = Path(__file__).parents[2]
 PLACES = {"machine": "machine", "drivers": "machine.drivers", "runtime": "machine.runtime"}
 
 LAYERS = {  # a module may import its own number or a lower one
-    **dict.fromkeys(("errors", "model", "events", "paths", "wait", "flags", "files"), 0),
+    **dict.fromkeys(
+        ("errors", "model", "events", "paths", "wait", "flags", "files", "tomlfile"), 0
+    ),
     **dict.fromkeys(("command", "ssh", "render", "tls", "keys", "seed", "transfer", "download"), 1),
     **dict.fromkeys(("guest", "shell", "provisioner", "engine", "driver"), 2),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),
-    **dict.fromkeys(("compat", "record", "store", "template", "images", "image_build"), 3),
-    **dict.fromkeys(("registry", "provision_detect"), 4),
+    **dict.fromkeys(("compat", "record", "store"), 3),
+    **dict.fromkeys(("images", "image_build", "image_folder", "disk_image", "catalogue"), 3),
+    **dict.fromkeys(("registry", "provision_detect", "template"), 4),
     "host": 5,
     "workflows": 6,
     "testing": 7,
@@ -28,6 +31,7 @@ DOORS = {  # what only these may import
     "subprocess": {"machine.command"},
     "paramiko": {"machine.ssh", "machine.testing.sshd"},
     "libvirt": {"machine.drivers.libvirt"},
+    "requests": {"machine.download"},
 }
 
 
