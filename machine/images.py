@@ -178,6 +178,14 @@ def disk_info(path: Path) -> dict[str, Any]:
     return info
 
 
+def disk_gib(image: Image) -> int:
+    """The smallest disk that holds the image. QCOW2's header (QEMU's docs/interop/qcow2.txt) has
+    the disk's size in bytes 24 to 31."""
+    with image.disk.open("rb") as file:
+        size = int.from_bytes(file.read(32)[24:])
+    return -(-size // (1 << 30))
+
+
 def _read(folder: Path) -> Image:
     """The image in a folder; cheap: sizes and times of its files are compared, not their content."""
     try:

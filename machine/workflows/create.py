@@ -8,10 +8,17 @@ from functools import cached_property
 from typing import Any, Final
 
 from machine import flags, record, registry
-from machine.errors import GuestError, HostError, MachineError, PreflightError, TemplateError
+from machine.errors import (
+    BadOption,
+    GuestError,
+    HostError,
+    MachineError,
+    PreflightError,
+    TemplateError,
+)
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
-from machine.images import ImageCache
+from machine.images import ImageCache, disk_gib
 from machine.model import Can, EngineOptions, FirstBoot, Identity, Image, Medium, VmSpec
 from machine.runtime.bundle import Bundle
 from machine.store import Store, check_name, taken, write
@@ -184,6 +191,17 @@ def _image(walk: Walk) -> None:
             f"(first boot: {image.first_boot})",
             hint="machine image ls shows the images; choose another template",
         )
+    if block.cloud_init and image.first_boot is not FirstBoot.CLOUD_INIT:
+        raise TemplateError(
+            f"The image {image.name} does not run cloud-init, so the template's cloud_init would "
+            "have no effect",
+            hint="machine image ls shows the images and how each of them boots first",
+        )
+    if block.disk_gib < (needed_gib := disk_gib(image)):
+        raise BadOption(
+            f"The image {image.name} is larger than the disk of {block.disk_gib} GiB",
+            hint=f"Give the machine a disk of {needed_gib} GiB or more",
+        )
     block.image_digest = image.digest
 
 
@@ -233,6 +251,8 @@ def _boot(walk: Walk) -> None:
     host = walk.host
     try:
         bootstrap.wait_for_ssh(host)
+        if walk.image.first_boot is FirstBoot.CLOUD_INIT:
+            bootstrap.wait_for_cloud_init(host)
     except GuestError:
         raise
     except MachineError as exc:
