@@ -56,7 +56,7 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
     archive, root = work / "root.tar", work / "root"
     packages = ",".join((*PACKAGES, KERNELS[arch]))
     with report.step("packages", f"Getting the packages of Debian {release}"):
-        _call(
+        call(
             "mmdebstrap",
             f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
             "--variant=minbase",
@@ -72,19 +72,19 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
         )
     with report.step("disk", "Making the disk"):
         root.mkdir()
-        _as_root("tar", "-C", root, "-xpf", archive)
+        as_root("tar", "-C", root, "-xpf", archive)
         archive.unlink()
-        _as_root("sh", shipped_templates() / "_images" / "debian" / "finish.sh", root)
+        as_root("sh", shipped_templates() / "_images" / "debian" / "finish.sh", root)
         kernel = next(iter(sorted((root / "boot").glob("vmlinuz-*"), reverse=True)))
         (work / "vmlinuz").write_bytes(kernel.read_bytes())
         version = kernel.name.removeprefix("vmlinuz-")
         (work / "initrd").write_bytes(initramfs(root / "usr" / "lib" / "modules" / version))
         raw = work / "disk.raw"
-        _as_root(
+        as_root(
             "mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "1", "-d", root, raw, f"{ROOT_MIB}M"
         )
-        _as_root("rm", "-rf", root)
-        _call("qemu-img", "convert", "-O", "qcow2", raw, work / "disk.qcow2")
+        as_root("rm", "-rf", root)
+        call("qemu-img", "convert", "-O", "qcow2", raw, work / "disk.qcow2")
         raw.unlink()
     return "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
 
@@ -169,13 +169,13 @@ def cpio(entries: Iterable[tuple[str, bytes | None]]) -> bytes:
     return bytes(out)
 
 
-def _as_root(*argv: str | Path) -> None:
+def as_root(*argv: str | Path) -> None:
     """As root, or as the root of a user namespace in which the user's subordinate ids are mapped."""
     space = () if os.geteuid() == 0 else ("unshare", "--map-root-user", "--map-auto", "--")
-    _call(*space, *argv)
+    call(*space, *argv)
 
 
-def _call(*argv: str | Path) -> None:
+def call(*argv: str | Path) -> None:
     result = command.run(*argv, check=False, timeout=1800)
     if not result.ok:
         raise ImageError(

@@ -13,6 +13,17 @@ from machine.model import FirstBoot, Identity, Nic
 IDENTITY_LABEL: Final = "machine-identity"
 """The disk's serial that the initramfs looks for (at most 20 characters on virtio-blk)."""
 NOCLOUD_LABEL: Final = "machine-seed"
+SSHD_CONFIG: Final = """\
+HostKey /etc/ssh/ssh_host_ed25519_key
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin no
+"""
+"""sshd_config(5): the first value of a keyword counts, so ours is the first file that is included;
+as in our own images (``_images/debian/finish.sh``)."""
+MERGING: Final = "dict(no_replace,recurse_list)+list(append)+str()"
+"""How cloud-init lays the template's configuration over ours: lists grow, and what identifies the
+host stays ours. By its default a `users` or `write_files` there would replace our own."""
 
 
 def first_boot(kind: FirstBoot, identity: Identity, nics: Sequence[Nic]) -> tuple[bytes, str]:
@@ -103,12 +114,13 @@ def _cloud_config(identity: Identity) -> dict[str, Any]:
         "hostname": identity.hostname,
         "fqdn": identity.hostname,
         "disable_root": True,
+        "ssh_pwauth": False,
         "ssh_deletekeys": True,
-        "ssh_genkeytypes": [],
         "ssh_keys": {
             "ed25519_private": identity.host_key,
-            "ed25519_public": identity.host_key_public,
+            "ed25519_public": identity.host_key_public + "\n",
         },
+        "write_files": [{"path": "/etc/ssh/sshd_config.d/00-machine.conf", "content": SSHD_CONFIG}],
         "groups": ["docker"],
         "users": [
             {
@@ -137,11 +149,15 @@ def _network_config(nics: Sequence[Nic]) -> dict[str, Any]:
 
 
 def _mime(ours: str, extra: str) -> str:
-    """Both configurations as one multi-part message; cloud-init merges the parts in order."""
+    """Both configurations as one multi-part message; cloud-init merges the parts in order, and a
+    `merge_how` in the template's own part has its way."""
     from email.mime.multipart import MIMEMultipart
     from email.mime.text import MIMEText
 
     message = MIMEMultipart()
-    for text in (ours, extra):
-        message.attach(MIMEText(text, "cloud-config", "utf-8"))
+    for name, text in (("machine", ours), ("cloud_init of the template", extra)):
+        part = MIMEText(text, "cloud-config", "utf-8")
+        part["Merge-Type"] = MERGING
+        part.add_header("Content-Disposition", "attachment", filename=name)
+        message.attach(part)
     return message.as_string()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from machine import wait
 from machine.engine import Engine, ServerTls
@@ -18,8 +19,13 @@ from machine.store import write
 if TYPE_CHECKING:
     from machine.ssh import SshGuest
 
-ENGINE_ANSWERS = 180
+ENGINE_ANSWERS: Final = 180
 """Seconds for an engine that was started to answer; 30 s were seen under emulation, on a busy host."""
+
+CLOUD_INIT_STATUS: Final = "/run/cloud-init/status.json"
+CLOUD_INIT_RESULT: Final = "/run/cloud-init/result.json"
+"""Written when all of its stages have ended (cloud-init's documentation, "Status")."""
+CLOUD_INIT_OFF: Final = "/etc/cloud/cloud-init.disabled"
 
 
 @dataclass
@@ -113,6 +119,55 @@ def wait_for_ssh(host: Host) -> None:
         "a slow computer may need a longer boot timeout",
         last_answer=lambda: f"Last answer: {last}",
     )
+
+
+def wait_for_cloud_init(host: Host) -> None:
+    """Return when cloud-init has come to its end (until then it may hold dpkg's lock, and restart
+    sshd), and turn it off: docs/design/0007. Says what it complained of. Twice is fine.
+    Raises TimedOut."""
+    last = ""
+
+    def ended() -> bytes | None:
+        nonlocal last
+        try:
+            with host.guest(timeout=10) as guest:
+                return _close_cloud_init(guest)
+        except GuestUnreachable as exc:
+            last = _one_line(exc)
+            return None
+
+    status = wait.until(
+        f'cloud-init of "{host.name}" to come to its end',
+        ended,
+        timeout=host.block.boot_timeout,
+        most=3,
+        hint=f"machine ssh {host.name} cloud-init status --long",
+        last_answer=lambda: last,
+    )
+    for complaint in complaints(status):
+        host.report.warn(f"cloud-init: {complaint}")
+
+
+def _close_cloud_init(guest: SshGuest) -> bytes | None:
+    """Its status once it has ended, else None."""
+    off = guest.run("test", "-e", CLOUD_INIT_OFF, check=False).ok
+    if not off and guest.get(CLOUD_INIT_RESULT) is None:
+        return None
+    # A user that the image brought along has none of the groups: cloud-init adds them to new ones.
+    guest.script(f"touch {CLOUD_INIT_OFF}\nusermod -aG docker {guest.user}\n", sudo=True)
+    return guest.get(CLOUD_INIT_STATUS) or b"{}"
+
+
+def complaints(status: bytes) -> list[str]:
+    """Errors and warnings in cloud-init's status.json, each once. What it could not use of a
+    template's configuration is a warning to it (``recoverable_errors``, since 23.4)."""
+    found: list[str] = []
+    for stage in json.loads(status).get("v1", {}).values():
+        if isinstance(stage, dict):
+            found += stage.get("errors", [])
+            for level, texts in stage.get("recoverable_errors", {}).items():
+                found += texts if level != "DEPRECATED" else []
+    return list(dict.fromkeys(" ".join(text.split()) for text in found))
 
 
 def verify(host: Host, *, timeout: float = ENGINE_ANSWERS) -> EngineInfo:

@@ -8,7 +8,14 @@ from functools import cached_property
 from typing import Any, Final
 
 from machine import flags, record, registry
-from machine.errors import GuestError, HostError, MachineError, PreflightError, TemplateError
+from machine.errors import (
+    BadOption,
+    GuestError,
+    HostError,
+    MachineError,
+    PreflightError,
+    TemplateError,
+)
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.images import ImageCache
@@ -189,11 +196,16 @@ def _image(walk: Walk) -> None:
             f"(first boot: {image.first_boot})",
             hint="machine image ls shows the images; choose another template",
         )
-    if image.disk_gib > block.disk_gib:
+    if block.cloud_init and image.first_boot is not FirstBoot.CLOUD_INIT:
         raise TemplateError(
-            f"The image {image.name} needs a disk of {image.disk_gib} GiB; "
-            f"this machine's would have {block.disk_gib}",
-            hint=f"Set disk_gib = {image.disk_gib} in the template, or the driver's disk size",
+            f"The image {image.name} does not run cloud-init, so the template's cloud_init would "
+            "have no effect",
+            hint="machine image ls shows the images and how each of them boots first",
+        )
+    if block.disk_gib < image.disk_gib:
+        raise BadOption(
+            f"The image {image.name} is larger than the disk of {block.disk_gib} GiB",
+            hint=f"Give the machine a disk of {image.disk_gib} GiB or more",
         )
     block.image_digest = image.digest
 
@@ -252,6 +264,8 @@ def _boot(walk: Walk) -> None:
     host = walk.host
     try:
         bootstrap.wait_for_ssh(host)
+        if walk.image.first_boot is FirstBoot.CLOUD_INIT:
+            bootstrap.wait_for_cloud_init(host)
     except GuestError:
         raise
     except MachineError as exc:

@@ -79,6 +79,16 @@ def test_the_domain_fits_libvirts_schema_and_carries_our_mark(
     assert 'store="a store with &lt;&amp;&quot;"' in mark
 
 
+def test_a_disk_that_boots_by_itself_has_its_boot_loader_on_the_console(
+    conn: Any, driver: LibvirtDriver
+) -> None:
+    by_disk = replace(context(driver), kernel="", initrd="", cmdline="")
+    xml = render("libvirt/domain.xml.j2", by_disk).replace('machine="q35"', "")
+    domain = conn.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    assert "<kernel>" not in domain.XMLDesc()
+    assert "<bios useserial='yes'/>" in domain.XMLDesc()
+
+
 def test_states_are_seen_in_one_survey(conn: Any, driver: LibvirtDriver) -> None:
     domain = define(conn, driver)
     assert driver.state() is State.STOPPED
