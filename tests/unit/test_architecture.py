@@ -28,6 +28,7 @@ DOORS = {  # what only these may import
     "subprocess": {"machine.command"},
     "paramiko": {"machine.ssh", "machine.testing.sshd"},
     "libvirt": {"machine.drivers.libvirt"},
+    "rich": {"machine.cli.live"},
 }
 
 
