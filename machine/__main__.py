@@ -20,6 +20,8 @@ def run(words: list[str]) -> int:
     if words in (["--version"], ["-v"]):  # before Typer is imported
         sys.stdout.write(f"machine version {__version__}\n")
         return 0
+    if "_MACHINE_COMPLETE" in os.environ:
+        return _complete(os.environ["_MACHINE_COMPLETE"])
     debug = bool({"-D", "--debug", "-debug"} & set(words[:1])) or bool(
         os.environ.get("MACHINE_DEBUG")
     )
@@ -54,6 +56,16 @@ def run(words: list[str]) -> int:
             raise
         output.say(f"Error: this is a bug in machine: {exc!r}")
         output.say(f"  The details are in {_log(words)}; please report them.")
+        return 1
+
+
+def _complete(instruction: str) -> int:
+    """A shell asks what may follow; where that fails it is told nothing in the middle of a line."""
+    from machine.cli import completion
+
+    try:
+        return completion.answer(instruction)
+    except Exception:
         return 1
 
 

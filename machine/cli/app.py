@@ -8,14 +8,16 @@ from typing import Annotated, Any, Final
 
 import click
 import typer
+from click.shell_completion import CompletionItem
 from typer.core import TyperGroup
 
 from machine import __version__
-from machine.cli import context
+from machine.cli import complete, context
 
 COMMANDS: Final = {
     "active": ("machine.cli.look:active", "Print which machine the environment points at."),
     "bundle": ("machine.cli.bundle:app", "Engine bundles: build, ls, show, verify, rm, unpack."),
+    "completion": ("machine.cli.completion:completion", "Print a shell's completion script."),
     "config": ("machine.cli.look:config", "Print the docker client's options for a machine."),
     "console": ("machine.cli.look:console", "Print a machine's serial log."),
     "create": ("machine.cli.create:create", "Make a machine."),
@@ -66,6 +68,15 @@ class Commands(TyperGroup):
         one.command(name, help=text, context_settings=raw if name in RAW else None)(found)
         return typer.main.get_command(one)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """From the table: click would import every command to ask for its help."""
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -95,7 +106,10 @@ _TLS: Final = "accepted as docker-machine did"
 @app.callback()
 def main(
     storage_path: Annotated[
-        str | None, typer.Option("--storage-path", "-s", help="folder of the store")
+        str | None,
+        typer.Option(
+            "--storage-path", "-s", help="folder of the store", autocompletion=complete.files
+        ),
     ] = None,
     github_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",
     bugsnag_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from machine import flags, registry
-from machine.cli import context, output, progress
+from machine.cli import complete, context, output, progress
 from machine.errors import UsageError
 from machine.host import Host
 from machine.model import EngineOptions
@@ -160,12 +160,22 @@ create = CreateCommand(
     help="Make a machine: a host whose container engine answers over mutual TLS.",
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[
-        click.Argument(["names"], nargs=-1, metavar="NAME..."),
-        click.Option(
-            ["-d", "--driver"], help=f"driver [MACHINE_DRIVER] (default: {DEFAULT_DRIVER})"
+        click.Argument(
+            ["names"],
+            nargs=-1,
+            metavar="NAME...",
+            shell_complete=complete.for_click(complete.unfinished),
         ),
         click.Option(
-            ["-t", "--template"], default="default", help="host template, by name or file"
+            ["-d", "--driver"],
+            help=f"driver [MACHINE_DRIVER] (default: {DEFAULT_DRIVER})",
+            shell_complete=complete.for_click(complete.drivers),
+        ),
+        click.Option(
+            ["-t", "--template"],
+            default="default",
+            help="host template, by name or file",
+            shell_complete=complete.for_click(complete.templates),
         ),
         click.Option(["--resume"], is_flag=True, help="go on with a create that was cut off"),
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
@@ -176,7 +186,12 @@ create = CreateCommand(
         _many("--engine-registry-mirror", "registry mirror", "ENGINE_REGISTRY_MIRROR"),
         click.Option(["--engine-storage-driver"], default="", help="storage driver of the engine"),
         _many("--tls-san", "further name or address in the engine's certificate"),
-        click.Option(["--output"], default="text", help="text or json"),
+        click.Option(
+            ["--output"],
+            default="text",
+            help="text or json",
+            shell_complete=complete.for_click(complete.outputs),
+        ),
         *map(_ignored, _IGNORED),
     ],
 )

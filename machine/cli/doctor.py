@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from machine import registry
-from machine.cli import context, output
+from machine.cli import complete, context, output
 from machine.driver import Finding
 from machine.errors import MachineError
 
 
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="mend what is safe to mend")] = False,
-    driver: Annotated[str, typer.Option(help="look at this driver only")] = "",
+    driver: Annotated[
+        str, typer.Option(help="look at this driver only", autocompletion=complete.drivers)
+    ] = "",
     output_format: context.Output = "text",
 ) -> None:
     """Check this computer and the store; exit with 1 if something is in the way."""

@@ -19,8 +19,14 @@ _POSIX = ("sh", "bash", "zsh", "dash", "ksh", "ash")
 
 
 def env(
-    name: context.Name = None,
-    shell: Annotated[str, typer.Option(help="shell to write for; default: the one in $SHELL")] = "",
+    names: context.Name = None,
+    shell: Annotated[
+        str,
+        typer.Option(
+            help="shell to write for; default: the one in $SHELL",
+            autocompletion=lambda: sorted({*_POSIX, *registry.SHELLS} - {"posix"}),
+        ),
+    ] = "",
     unset: Annotated[bool, typer.Option("--unset", "-u", help="remove the variables")] = False,
     no_proxy: Annotated[
         bool, typer.Option("--no-proxy", help="add the machine's address to NO_PROXY")
@@ -30,11 +36,11 @@ def env(
     writer = registry.shell(_family(shell or _detected()))
     lines: dict[str, str | None] = {}
     if unset:
-        if name:
+        if names:
             raise UsageError("Error: Expected no machine name when the -u flag is present")
         lines = dict.fromkeys(VARIABLES)
     else:
-        host = Host.load(context.store(), context.one(name))
+        host = Host.load(context.store(), context.one(names))
         host.require_running()
         host.engine.probe(host.address(), host.tls, timeout=20)
         lines = {**host.client_env(), "DOCKER_MACHINE_NAME": host.name}

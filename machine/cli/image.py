@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from machine.cli import context, output, progress
+from machine.cli import complete, context, output, progress
 from machine.events import Reporter
 from machine.images import ImageCache
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
-Ref = Annotated[str, typer.Argument(metavar="IMAGE")]
+Ref = Annotated[str, typer.Argument(metavar="IMAGE", autocompletion=complete.images)]
 
 
 @app.command()
@@ -54,7 +54,7 @@ def build(name: Ref) -> None:
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(metavar="FILE")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", autocompletion=complete.files)],
     name: Annotated[str, typer.Option(help="name that templates use")],
     os_id: Annotated[str, typer.Option("--os", help="os-release ID")],
     os_version: Annotated[str, typer.Option("--os-version", help="os-release VERSION_ID")],

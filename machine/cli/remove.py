@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from machine.cli import context, output, progress
+from machine.cli import complete, context, output, progress
 from machine.errors import HostNotFound, UsageError
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", autocompletion=complete.machines)
+    ],
     force: Annotated[
         bool, typer.Option("--force", "-f", help="forget it even if its provider cannot be asked")
     ] = False,

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from machine.cli import context, output
+from machine.cli import complete, context, output
 from machine.errors import UsageError
 from machine.host import Host
 from machine.transfer import End, GuestSide, LocalSide, copy
 
 
 def scp(
-    source: Annotated[str, typer.Argument(metavar="SOURCE")],
-    target: Annotated[str, typer.Argument(metavar="TARGET")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", autocompletion=complete.places)],
+    target: Annotated[str, typer.Argument(metavar="TARGET", autocompletion=complete.places)],
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="folders too")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="do not name the files")] = False,
 ) -> None:

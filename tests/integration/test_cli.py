@@ -139,9 +139,42 @@ def test_a_store_that_cannot_be_written_is_named(own_home: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("--help",), ("--version",), ("ls",), ("status", "f1"), ("create", "--help"), ("ls", "-q")],
+    [
+        ("--help",),
+        ("--version",),
+        ("ls",),
+        ("ls", "-q"),
+        ("status", "f1"),
+        ("env", "f1"),
+        ("stop", "f1"),
+        ("create", "--help"),
+        ("completion", "bash"),
+    ],
 )
 def test_common_commands_load_nothing_heavy(words: tuple[str, ...], host: str) -> None:
+    assert _heavy_modules(words) == "[]"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "machine s",
+        "machine ssh ",
+        "machine create -d libvirt --libvirt-m",
+        "machine create -d ",
+        "machine create -t ",
+        "machine image verify ",
+        "machine bundle show ",
+        "machine scp ",
+    ],
+)
+def test_completion_loads_nothing_heavy(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_MACHINE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    assert _heavy_modules(()) == "[]"
+
+
+def _heavy_modules(words: tuple[str, ...]) -> str:
     program = (
         "import sys\nfrom machine.__main__ import run\n"
         f"run({list(words)!r})\n"
@@ -150,4 +183,4 @@ def test_common_commands_load_nothing_heavy(words: tuple[str, ...], host: str) -
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    assert ran.stderr.splitlines()[-1] == "[]"
+    return ran.stderr.splitlines()[-1]
