@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from machine import __version__
 from machine.cli import context, output
-from machine.errors import MachineError, UsageError
+from machine.errors import MachineError
 from machine.host import Host
 from machine.model import State
 
@@ -59,39 +58,17 @@ def config(names: context.Name = None) -> None:
 def inspect(
     names: context.Name = None,
     template: Annotated[
-        str, typer.Option("--format", "-f", help="a field path such as {{.Driver.IPAddress}}")
+        str, typer.Option("--format", "-f", help="Go template such as {{.Driver.IPAddress}}")
     ] = "",
 ) -> None:
-    """Print a machine's record as JSON, or the fields of it that a format names."""
+    """Print a machine's record as JSON, or what a Go template makes of it."""
     record = context.store().load(context.one(names)).as_json()
     if not template:
         output.value(json.dumps(record, indent=4))
         return
-    output.value(_formatted(template, record))
+    from machine.compat.gotemplate import Template
 
-
-def _formatted(template: str, record: dict[str, Any]) -> str:
-    """Field paths, and `json`, of Go's templates: what scripts were seen to use."""
-
-    def fill(match: re.Match[str]) -> str:
-        function, path = match[1], match[2]
-        found: Any = record
-        for key in filter(None, path.split(".")):
-            if not isinstance(found, dict) or key not in found:
-                raise UsageError(f"The record has no field {path}")
-            found = found[key]
-        if function == "prettyjson":
-            return json.dumps(found, indent=4)
-        if function == "json" or not isinstance(found, str):
-            return json.dumps(found)
-        return found
-
-    filled = re.sub(r"{{\s*(?:(json|prettyjson)\s+)?((?:\.\w*)+)\s*}}", fill, template)
-    if "{{" in filled:
-        raise UsageError(
-            f"--format {template!r} cannot be read", hint="Field paths: {{.Driver.IPAddress}}"
-        )
-    return filled
+    output.value(Template(template).render(record))
 
 
 def active(

@@ -46,8 +46,13 @@ def error(exc: MachineError, *, as_json: bool = False) -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns three blanks apart, at least five wide, as docker-machine's."""
-    widths = [max(5, *(len(row[at]) for row in [heads, *rows])) for at in range(len(heads))]
-    for row in [heads, *rows]:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        value("   ".join(cells).rstrip())
+    """Columns as docker-machine sets them: three blanks apart, and with those at least five wide;
+    the last cell of a line is not filled up."""
+    lines = [heads, *rows]
+    widths = [5] * max(map(len, lines))
+    for line in lines:
+        for at, cell in enumerate(line[:-1]):
+            widths[at] = max(widths[at], len(cell) + 3)
+    for line in lines:
+        filled = map(str.ljust, line[:-1], widths)
+        value("".join([*filled, *line[-1:]]))

@@ -82,6 +82,65 @@ def test_gitlab_runners_certificate_path(host: str, own_home: Path) -> None:
     assert shown.stdout.strip() == str(own_home / ".docker" / "machine" / "machines" / host)
 
 
+def test_a_field_that_is_not_there_prints_as_with_docker_machine(host: str) -> None:
+    shown = machine("inspect", host, "-f", "{{.Driver.Nosuch}} {{json .Driver.SSHPort}}")
+    assert (shown.returncode, shown.stdout) == (0, "<no value> 22\n")
+
+
+def test_the_table_is_docker_machines_to_the_blank(host: str) -> None:
+    listed = machine("ls", "-t", "5")
+    assert listed.stdout.splitlines() == [
+        "NAME   ACTIVE   DRIVER   STATE     URL                    SWARM   DOCKER    ERRORS",
+        "f1     -        folder   Running   tcp://127.0.0.1:2376           Unknown   "
+        + listed.stdout.splitlines()[1][76:],
+    ]
+    active = machine("ls", "-f", "{{.Active}}", DOCKER_HOST="tcp://127.0.0.1:2376")
+    assert active.stdout == "*\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("-f", r"{{.Name}}\t{{.State}}\n{{.DriverName}}"), "f1\tRunning\nfolder\n"),
+        (("--format=table {{.Name}}\\t{{.State}}",), "NAME   STATE\nf1     Running\n"),
+        (
+            ("-f", "{{.Name}}: {{range .EngineOptions.Labels}}{{.}}{{end}}"),
+            "f1: a=b\n",
+        ),
+        (("-q", "--filter", "state=running", "--format", "{{.Nosuch}}"), "f1\n"),
+        (("--filter", "name=z", "-f", "table {{.URL}}"), "URL\n"),
+        (("-f", "{{.ActiveHost}} {{.ActiveSwarm}} {{.Swarm}}"), "false false \n"),
+    ],
+)
+def test_a_listing_in_the_users_own_words(host: str, words: tuple[str, ...], shown: str) -> None:
+    listed = machine("ls", *words)
+    assert (listed.returncode, listed.stdout) == (0, shown)
+
+
+def test_every_field_of_a_listing_has_its_heading(host: str) -> None:
+    heads = {
+        "Name": "NAME",
+        "Active": "ACTIVE",
+        "ActiveHost": "ACTIVE_HOST",
+        "ActiveSwarm": "ACTIVE_SWARM",
+        "DriverName": "DRIVER",
+        "State": "STATE",
+        "URL": "URL",
+        "SwarmOptions": "SWARM_OPTIONS",
+        "Swarm": "SWARM",
+        "EngineOptions": "ENGINE_OPTIONS",
+        "Error": "ERRORS",
+        "DockerVersion": "DOCKER",
+        "ResponseTime": "RESPONSE",
+    }
+    form = "table " + r"\t".join(f"{{{{.{name}}}}}" for name in heads)
+    listed = machine("ls", "-f", form)
+    assert (listed.returncode, listed.stdout.split("\n")[0].split()) == (0, list(heads.values()))
+    unknown = machine("ls", "-f", "{{.Name}} {{.Colour}}")
+    assert unknown.returncode == 2
+    assert "at character 13: there is no field Colour; there are Name, Active," in unknown.stderr
+
+
 def test_every_machine_is_listed_whatever_is_wrong_with_it(host: str, own_home: Path) -> None:
     machines = own_home / ".docker" / "machine" / "machines"
     (machines / "broken").mkdir()
