@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from typer.core import TyperGroup
 
 from machine import __version__
-from machine.cli import complete, context
+from machine.cli import complete, context, output
 
 COMMANDS: Final = {
     "active": ("machine.cli.look:active", "Print which machine the environment points at."),
@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "create": ("machine.cli.create:create", "Make a machine."),
     "doctor": ("machine.cli.doctor:doctor", "Check this computer and the store."),
     "env": ("machine.cli.env:env", "Print the commands that point a shell at a machine."),
+    "help": ("machine.cli.help:help_", "Print the help of a command."),
     "image": ("machine.cli.image:app", "Guest images: build, import, ls, show, verify, rm."),
     "inspect": ("machine.cli.look:inspect", "Print a machine's record as JSON."),
     "ip": ("machine.cli.look:ip", "Print the addresses of machines."),
@@ -41,7 +42,7 @@ COMMANDS: Final = {
     "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
 }
-RAW: Final = frozenset({"ssh"})
+RAW: Final = frozenset({"help", "ssh"})
 """Commands whose words after the name belong to another program."""
 
 
@@ -100,7 +101,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_TLS: Final = "accepted as docker-machine did"
+
+def _ignored(flag: str) -> Any:
+    """An option of docker-machine's that means nothing here; its variable likewise."""
+    variable = f"MACHINE_{flag.upper().replace('-', '_')}"
+    return typer.Option(f"--{flag}", hidden=True, envvar=variable, help="ignored")
 
 
 @app.callback()
@@ -111,21 +116,29 @@ def main(
             "--storage-path", "-s", help="folder of the store", autocompletion=complete.files
         ),
     ] = None,
-    github_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",
-    bugsnag_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",
-    native_ssh: Annotated[bool, typer.Option("--native-ssh", hidden=True, help=_TLS)] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", "-D", help="show where an error comes from; anywhere")
+    ] = False,  # taken out of the line in machine/__main__.py, before it is parsed
+    tls_ca_cert: Annotated[str, _ignored("tls-ca-cert")] = "",
+    tls_ca_key: Annotated[str, _ignored("tls-ca-key")] = "",
+    tls_client_cert: Annotated[str, _ignored("tls-client-cert")] = "",
+    tls_client_key: Annotated[str, _ignored("tls-client-key")] = "",
+    github_api_token: Annotated[str, _ignored("github-api-token")] = "",
+    bugsnag_api_token: Annotated[str, _ignored("bugsnag-api-token")] = "",
+    native_ssh: Annotated[bool, _ignored("native-ssh")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", "-v", help="print the version")
     ] = False,
 ) -> None:
     """Make hosts that run a container engine, and keep track of how to reach them."""
     context.use_storage(storage_path)
+    if tls_ca_cert or tls_ca_key or tls_client_cert or tls_client_key:
+        certs = context.store().folders.certs
+        output.say(f"Warning: --tls-* is ignored: certificates and their keys are in {certs}")
     if show_version:
         raise click.exceptions.Exit(_print_version())
 
 
 def _print_version() -> int:
-    from machine.cli import output
-
     output.value(f"machine version {__version__}")
     return 0

@@ -21,6 +21,7 @@ Name = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NAME]", show_default=False, autocompletion=complete.machine),
 ]
+Swarm = Annotated[bool, typer.Option("--swarm", hidden=True, help="of a swarm master")]
 Output = Annotated[
     str, typer.Option("--output", help="text or json", autocompletion=complete.outputs)
 ]
@@ -57,6 +58,14 @@ def several(names: list[str] | None) -> list[str]:
     for name in wanted:
         store().load(name)
     return wanted
+
+
+def refuse_swarm(names: list[str] | None) -> None:
+    """docker-machine's --swarm: the standalone Swarm that it made is gone."""
+    raise MachineError(
+        f'"{one(names)}" is not a swarm master',
+        hint="Standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init",
+    )
 
 
 def is_json(word: str) -> bool:

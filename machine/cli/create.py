@@ -12,7 +12,7 @@ import click
 
 from machine import flags, registry
 from machine.cli import complete, context, output, progress
-from machine.errors import UsageError
+from machine.errors import PreflightError, UsageError
 from machine.host import Host
 from machine.model import EngineOptions
 
@@ -96,7 +96,7 @@ def _run(names: tuple[str, ...], **given: Any) -> None:
     if doubled:
         raise UsageError(f'The name "{doubled.pop()}" is given twice')
     emit = progress.sink(as_json=as_json, prefix=len(names) > 1)
-    jobs = {name: _job(name, emit, given) for name in names}
+    jobs = {name: partial(_told, _job(name, emit, given)) for name in names}
     made = progress.run(jobs, left=_left)
     for name in made:
         output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
@@ -132,6 +132,15 @@ def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
     )
     create.check(store, request)
     return partial(create.create, store, request, emit)
+
+
+def _told(make: Callable[[], Host]) -> Host:
+    """The first words of docker-machine for a check that failed before anything was made."""
+    try:
+        return make()
+    except PreflightError as exc:
+        exc.brief = f"Error with pre-create check: {exc.brief}"
+        raise
 
 
 def _left(name: str) -> str:

@@ -40,8 +40,10 @@ def status(names: context.Name = None) -> None:
         raise typer.Exit(4)
 
 
-def config(names: context.Name = None) -> None:
+def config(names: context.Name = None, swarm: context.Swarm = False) -> None:
     """Print the docker client's options for a machine, once its engine has answered."""
+    if swarm:
+        context.refuse_swarm(names)
     host = _host(names)
     host.require_running()
     host.engine.probe(host.address(), host.tls, timeout=20)

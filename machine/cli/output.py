@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from machine.errors import MachineError
+from machine.errors import DriverNotFound, HostExists, HostNotFound, MachineError
 
 SCHEMA = 1
 """Of the JSON envelope; raised when a key changes its meaning."""
+BARE: Final = (HostNotFound, HostExists, DriverNotFound)
+"""docker-machine puts no "Error:" before these, and scripts compare the line."""
 
 
 def value(text: str) -> None:
@@ -26,6 +28,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def ask(question: str) -> None:
+    """A prompt; the answer is typed on the same line."""
+    print(f"{question} (y/n): ", end="", file=sys.stderr, flush=True)
+
+
 def envelope(kind: str, data: Any) -> None:
     print(json.dumps({"schema": SCHEMA, "kind": kind, "data": data}, indent=2), flush=True)
 
@@ -39,7 +46,8 @@ def error(exc: MachineError, *, as_json: bool = False) -> None:
         shown = {"kind": exc.kind, "brief": exc.brief, "details": exc.details, "hint": exc.hint}
         json_line("error", {**shown, "exit_code": exc.exit_code})
         return
-    say(exc.brief if exc.brief.startswith("Error") else f"Error: {exc.brief}")
+    bare = isinstance(exc, BARE) or exc.brief.startswith("Error")
+    say(exc.brief if bare else f"Error: {exc.brief}")
     for part in (exc.details, exc.hint):
         for line in part.strip().splitlines():
             say(f"  {line}")

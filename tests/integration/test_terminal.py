@@ -255,6 +255,32 @@ def test_where_nothing_can_move_there_are_plain_lines(host: str, env: dict[str, 
     assert "\x1b" not in terminal.screen.raw
 
 
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        (("rm",), "Are you sure? (y/n): "),
+        (
+            ("regenerate-certs",),
+            "Regenerate TLS machine certs?  Warning: this is irreversible. (y/n): ",
+        ),
+    ],
+)
+def test_a_question_is_answered_on_its_line(
+    host: str, words: tuple[str, ...], question: str
+) -> None:
+    for answer in ("no", "", "\x04"):  # the last is Ctrl-D
+        terminal = Terminal("-m", "machine", *words, host)
+        terminal.until(lambda lines: lines[-1] == question.rstrip())
+        assert terminal.screen.at[1] == len(question)
+        terminal.child.sendline(answer)
+        assert terminal.end()[-1] == question.rstrip()
+        assert terminal.code == 0
+    terminal = Terminal("-m", "machine", "rm", host)
+    terminal.until(lambda lines: lines[-1].endswith("(y/n):"))
+    terminal.child.sendline("Yes")
+    assert terminal.end()[-2:] == ["✓ Removing the machine  N s", f"Successfully removed {host}"]
+
+
 def test_a_command_on_a_terminal_with_and_without_colour(host: str) -> None:
     colour = re.compile(r"\x1b\[(\d+;)*[349]\d(;\d+)*m")
     stopped = Terminal("-m", "machine", "stop", host)
