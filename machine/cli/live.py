@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleRenderable, Group
@@ -93,6 +93,11 @@ class Display:
         self._lock = threading.RLock()
         self._closed = threading.Event()
 
+    def expect(self, names: Iterable[str]) -> None:
+        """The machines that will be worked on, in the order of their rows."""
+        with self._lock:
+            self._running.update((name, []) for name in names)
+
     def __call__(self, event: Event) -> None:
         with self._lock:
             if self._closed.is_set():
@@ -145,9 +150,12 @@ class Display:
         for step in self._running.get(host, []):
             if step.name != name:
                 continue
-            if step.transfer is None:
-                step.transfer = Transfer(time.monotonic(), done, done, total, unit)
-            step.transfer.done, step.transfer.total = done, total
+            going = step.transfer
+            if (
+                going is None or going.total != total or going.done > done
+            ):  # a step may have several
+                step.transfer = going = Transfer(time.monotonic(), done, done, total, unit)
+            going.done = done
 
     def _tick(self) -> None:
         while not self._closed.wait(TICK):

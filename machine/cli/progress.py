@@ -96,6 +96,8 @@ def run(
     end; the first error decides the exit code, and the others are printed before it. Ctrl-C ends
     the program at once, whatever C call a worker is in: what exists is on disk. ``left`` says, by
     machine, what exists now and what to type."""
+    for display in _displays:
+        display.expect(jobs)
     pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
     try:
         futures: dict[str, Future[T]] = {name: pool.submit(job) for name, job in jobs.items()}

@@ -42,6 +42,8 @@ def work(name):
         with report.step("disk", "Making the disk"):
             wait()
     with report.step("vm", "Making the VM"):
+        report.progress("vm", 80 << 20, 100 << 20)
+        report.progress("vm", 100 << 20, 100 << 20)
         for done in range(0, 60, 10):
             report.progress("vm", done << 20, 100 << 20)
         wait()
@@ -171,7 +173,7 @@ def test_finished_steps_stay_and_those_at_work_move(program: str) -> None:
     moving = "  ━━━━━━━━━━╺━━━━━━━━━  50/100 MiB  "
     shown = terminal.until(lambda lines: lines[-1].startswith(moving))
     assert shown[:-1] == ["✓ Checking  N s", *DONE, "* Making the VM  N s"]
-    assert re.search(r"[0-9.]+ [KMG]iB/s  N s left$", shown[-1])
+    assert re.fullmatch(moving + r"[0-9.]+ [KMG]iB/s  N s left", shown[-1])
     terminal.child.sendline("go on")
     ended = terminal.end()
     assert ended == ["✓ Checking  N s", *DONE, "✓ Making the VM  N s", "everything is ready"]
