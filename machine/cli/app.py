@@ -43,7 +43,7 @@ COMMANDS: Final = {
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
 }
 RAW: Final = frozenset({"help", "ssh"})
-"""Commands whose words after the name belong to another program."""
+"""Commands whose words belong to another program, or another command."""
 
 
 class Commands(TyperGroup):
