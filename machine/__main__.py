@@ -20,24 +20,23 @@ def run(words: list[str]) -> int:
     if words in (["--version"], ["-v"]):  # before Typer is imported
         sys.stdout.write(f"machine version {__version__}\n")
         return 0
-    debug = bool({"-D", "--debug", "-debug"} & set(words[:1])) or bool(
-        os.environ.get("MACHINE_DEBUG")
-    )
-    words = words[1:] if words[:1] in (["-D"], ["--debug"], ["-debug"]) else words
+    if "_MACHINE_COMPLETE" in os.environ:
+        return _complete(os.environ["_MACHINE_COMPLETE"])
     import click
+    import typer
 
     from machine.cli import output
     from machine.cli.app import app
 
+    words, debug = _debug(words)
     as_json = "--output=json" in words or ("--output", "json") in itertools.pairwise(words)
-    import typer
-
     try:
+        debug = debug or _debug_variable()
         code = typer.main.get_command(app).main(words, prog_name="machine", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except MachineError as exc:
         if debug:
-            raise
+            output.say(_traceback())
         output.error(exc, as_json=as_json)
         return exc.exit_code
     except click.ClickException as exc:
@@ -57,19 +56,51 @@ def run(words: list[str]) -> int:
         return 1
 
 
-def _log(words: list[str]) -> str:
-    import traceback
+def _debug(words: list[str]) -> tuple[list[str], bool]:
+    """The words without -D, which docker-machine takes anywhere on the line, and whether it was
+    there. What follows ssh or -- belongs to another program."""
+    own = next((at for at, word in enumerate(words) if word in ("ssh", "--")), len(words))
+    kept = [word for word in words[:own] if word not in ("-D", "--debug", "-debug")]
+    return [*kept, *words[own:]], len(kept) < own
 
+
+def _debug_variable() -> bool:
+    """MACHINE_DEBUG in the words of Go's strconv.ParseBool."""
+    word = os.environ.get("MACHINE_DEBUG", "")
+    if word in ("1", "t", "T", "TRUE", "true", "True"):
+        return True
+    if word in ("", "0", "f", "F", "FALSE", "false", "False"):
+        return False
+    raise MachineError(f"MACHINE_DEBUG is {word!r}, and must be true or false")
+
+
+def _complete(instruction: str) -> int:
+    """A shell asks what may follow; where that fails it is told nothing in the middle of a line."""
+    from machine.cli import completion
+
+    try:
+        return completion.answer(instruction)
+    except Exception:
+        return 1
+
+
+def _log(words: list[str]) -> str:
     from machine.paths import cache_root
 
     path = cache_root() / "crash.log"
-    text = f"machine {__version__}, Python {sys.version}\n{words}\n{traceback.format_exc()}"
+    text = f"machine {__version__}, Python {sys.version}\n{words}\n{_traceback()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except OSError:
         return f"no file ({path} cannot be written)"
     return str(path)
+
+
+def _traceback() -> str:
+    import traceback
+
+    return traceback.format_exc()
 
 
 if __name__ == "__main__":

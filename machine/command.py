@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from machine.errors import CommandFailed, TimedOut
 
@@ -75,7 +76,7 @@ def run(
     return result
 
 
-def replace_process(argv: Sequence[str]) -> None:
+def replace_process(argv: Sequence[str]) -> NoReturn:
     """Become another program (interactive ssh). Returns never, or raises CommandFailed."""
     found = which(argv[0])
     if found is None:

@@ -8,19 +8,22 @@ from typing import Annotated, Any, Final
 
 import click
 import typer
+from click.shell_completion import CompletionItem
 from typer.core import TyperGroup
 
 from machine import __version__
-from machine.cli import context
+from machine.cli import complete, context, output
 
 COMMANDS: Final = {
     "active": ("machine.cli.look:active", "Print which machine the environment points at."),
     "bundle": ("machine.cli.bundle:app", "Engine bundles: build, ls, show, verify, rm, unpack."),
+    "completion": ("machine.cli.completion:completion", "Print a shell's completion script."),
     "config": ("machine.cli.look:config", "Print the docker client's options for a machine."),
     "console": ("machine.cli.look:console", "Print a machine's serial log."),
     "create": ("machine.cli.create:create", "Make a machine."),
     "doctor": ("machine.cli.doctor:doctor", "Check this computer and the store."),
     "env": ("machine.cli.env:env", "Print the commands that point a shell at a machine."),
+    "help": ("machine.cli.help:help_", "Print the help of a command."),
     "image": ("machine.cli.image:app", "Guest images: build, pull, import, ls, show, verify, rm."),
     "inspect": ("machine.cli.look:inspect", "Print a machine's record as JSON."),
     "ip": ("machine.cli.look:ip", "Print the addresses of machines."),
@@ -39,8 +42,8 @@ COMMANDS: Final = {
     "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
 }
-RAW: Final = frozenset({"ssh"})
-"""Commands whose words after the name belong to another program."""
+RAW: Final = frozenset({"help", "ssh"})
+"""Commands whose words belong to another program, or another command."""
 
 
 class Commands(TyperGroup):
@@ -66,6 +69,15 @@ class Commands(TyperGroup):
         one.command(name, help=text, context_settings=raw if name in RAW else None)(found)
         return typer.main.get_command(one)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """From the table: click would import every command to ask for its help."""
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -89,29 +101,44 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_TLS: Final = "accepted as docker-machine did"
+
+def _ignored(flag: str) -> Any:
+    """An option of docker-machine's that means nothing here; its variable likewise."""
+    variable = f"MACHINE_{flag.upper().replace('-', '_')}"
+    return typer.Option(f"--{flag}", hidden=True, envvar=variable, help="ignored")
 
 
 @app.callback()
 def main(
     storage_path: Annotated[
-        str | None, typer.Option("--storage-path", "-s", help="folder of the store")
+        str | None,
+        typer.Option(
+            "--storage-path", "-s", help="folder of the store", autocompletion=complete.files
+        ),
     ] = None,
-    github_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",
-    bugsnag_api_token: Annotated[str, typer.Option(hidden=True, help=_TLS)] = "",
-    native_ssh: Annotated[bool, typer.Option("--native-ssh", hidden=True, help=_TLS)] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", "-D", help="show where an error comes from; anywhere")
+    ] = False,  # taken out of the line in machine/__main__.py, before it is parsed
+    tls_ca_cert: Annotated[str, _ignored("tls-ca-cert")] = "",
+    tls_ca_key: Annotated[str, _ignored("tls-ca-key")] = "",
+    tls_client_cert: Annotated[str, _ignored("tls-client-cert")] = "",
+    tls_client_key: Annotated[str, _ignored("tls-client-key")] = "",
+    github_api_token: Annotated[str, _ignored("github-api-token")] = "",
+    bugsnag_api_token: Annotated[str, _ignored("bugsnag-api-token")] = "",
+    native_ssh: Annotated[bool, _ignored("native-ssh")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", "-v", help="print the version")
     ] = False,
 ) -> None:
     """Make hosts that run a container engine, and keep track of how to reach them."""
     context.use_storage(storage_path)
+    if tls_ca_cert or tls_ca_key or tls_client_cert or tls_client_key:
+        certs = context.store().folders.certs
+        output.say(f"Warning: --tls-* is ignored: certificates and their keys are in {certs}")
     if show_version:
         raise click.exceptions.Exit(_print_version())
 
 
 def _print_version() -> int:
-    from machine.cli import output
-
     output.value(f"machine version {__version__}")
     return 0

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from machine import registry
-from machine.cli import context, output, progress
+from machine.cli import complete, context, output, progress
 from machine.errors import BundleError
 from machine.events import Reporter
 from machine.runtime.bundle import Bundle, BundleCache
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
-Ref = Annotated[str, typer.Argument(metavar="BUNDLE")]
+Ref = Annotated[str, typer.Argument(metavar="BUNDLE", autocompletion=complete.bundles)]
 
 
 @app.command()

@@ -7,14 +7,24 @@ from typing import Annotated
 
 import typer
 
+from machine.cli import complete
 from machine.errors import MachineError, UsageError
 from machine.store import Store
 
 DEFAULT_NAME = "default"
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", show_default=False)]
-Name = Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)]
-Output = Annotated[str, typer.Option("--output", help="text or json")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", show_default=False, autocompletion=complete.machines),
+]
+Name = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]", show_default=False, autocompletion=complete.machine),
+]
+Swarm = Annotated[bool, typer.Option("--swarm", hidden=True, help="of a swarm master")]
+Output = Annotated[
+    str, typer.Option("--output", help="text or json", autocompletion=complete.outputs)
+]
 
 _storage: list[Path] = []
 
@@ -28,10 +38,12 @@ def store() -> Store:
     return Store(_storage[0] if _storage else None)
 
 
-def one(name: str | None) -> str:
+def one(names: list[str] | None) -> str:
     """The named machine, or the one called "default" if it exists (docker-machine's rule)."""
-    if name:
-        return name
+    if names and len(names) > 1:
+        raise MachineError("Error: Expected one machine name as an argument")
+    if names:
+        return names[0]
     if not store().exists(DEFAULT_NAME):
         raise MachineError(
             'Error: No machine name(s) specified and no "default" machine exists',
@@ -46,6 +58,14 @@ def several(names: list[str] | None) -> list[str]:
     for name in wanted:
         store().load(name)
     return wanted
+
+
+def refuse_swarm(names: list[str] | None) -> None:
+    """docker-machine's --swarm: the standalone Swarm that it made is gone."""
+    raise MachineError(
+        f'"{one(names)}" is not a swarm master',
+        hint="Standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init",
+    )
 
 
 def is_json(word: str) -> bool:

@@ -11,8 +11,8 @@ from typing import Any, Final
 import click
 
 from machine import flags, registry
-from machine.cli import context, output, progress
-from machine.errors import UsageError
+from machine.cli import complete, context, output, progress
+from machine.errors import PreflightError, UsageError
 from machine.host import Host
 from machine.model import EngineOptions
 
@@ -96,7 +96,7 @@ def _run(names: tuple[str, ...], **given: Any) -> None:
     if doubled:
         raise UsageError(f'The name "{doubled.pop()}" is given twice')
     emit = progress.sink(as_json=as_json, prefix=len(names) > 1)
-    jobs = {name: _job(name, emit, given) for name in names}
+    jobs = {name: partial(_told, _job(name, emit, given)) for name in names}
     made = progress.run(jobs, left=_left)
     for name, host in made.items():
         output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
@@ -141,6 +141,15 @@ def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
     return partial(create.create, store, request, emit)
 
 
+def _told(make: Callable[[], Host]) -> Host:
+    """The first words of docker-machine for a check that failed before anything was made."""
+    try:
+        return make()
+    except PreflightError as exc:
+        exc.brief = f"Error with pre-create check: {exc.brief}"
+        raise
+
+
 def _left(name: str) -> str:
     if not context.store().exists(name):
         return f"Nothing of {name} was made."
@@ -167,12 +176,22 @@ create = CreateCommand(
     help="Make a machine: a host whose container engine answers over mutual TLS.",
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[
-        click.Argument(["names"], nargs=-1, metavar="NAME..."),
-        click.Option(
-            ["-d", "--driver"], help=f"driver [MACHINE_DRIVER] (default: {DEFAULT_DRIVER})"
+        click.Argument(
+            ["names"],
+            nargs=-1,
+            metavar="NAME...",
+            shell_complete=complete.for_click(complete.unfinished),
         ),
         click.Option(
-            ["-t", "--template"], default="default", help="host template, by name or file"
+            ["-d", "--driver"],
+            help=f"driver [MACHINE_DRIVER] (default: {DEFAULT_DRIVER})",
+            shell_complete=complete.for_click(complete.drivers),
+        ),
+        click.Option(
+            ["-t", "--template"],
+            default="default",
+            help="host template, by name or file",
+            shell_complete=complete.for_click(complete.templates),
         ),
         click.Option(["--resume"], is_flag=True, help="go on with a create that was cut off"),
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
@@ -185,7 +204,12 @@ create = CreateCommand(
         _many("--engine-registry-mirror", "registry mirror", "ENGINE_REGISTRY_MIRROR"),
         click.Option(["--engine-storage-driver"], default="", help="storage driver of the engine"),
         _many("--tls-san", "further name or address in the engine's certificate"),
-        click.Option(["--output"], default="text", help="text or json"),
+        click.Option(
+            ["--output"],
+            default="text",
+            help="text or json",
+            shell_complete=complete.for_click(complete.outputs),
+        ),
         *map(_ignored, _IGNORED),
     ],
 )

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from machine import registry
-from machine.cli import context, output
+from machine.cli import complete, context, output
 
 
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="mend what is safe to mend")] = False,
-    driver: Annotated[str, typer.Option(help="look at this driver only")] = "",
+    driver: Annotated[
+        str, typer.Option(help="look at this driver only", autocompletion=complete.drivers)
+    ] = "",
     output_format: context.Output = "text",
 ) -> None:
     """Check this computer and the store; exit with 1 if something is in the way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import PurePath
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 
 from machine import registry
 from machine.cli import context, output
-from machine.errors import UsageError
+from machine.errors import MachineError
 from machine.host import Host
 
 VARIABLES = ("DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME")
@@ -19,22 +20,31 @@ _POSIX = ("sh", "bash", "zsh", "dash", "ksh", "ash")
 
 
 def env(
-    name: context.Name = None,
-    shell: Annotated[str, typer.Option(help="shell to write for; default: the one in $SHELL")] = "",
+    names: context.Name = None,
+    shell: Annotated[
+        str,
+        typer.Option(
+            help="shell to write for; default: the one in $SHELL",
+            autocompletion=lambda: sorted({*_POSIX, *registry.SHELLS} - {"posix"}),
+        ),
+    ] = "",
     unset: Annotated[bool, typer.Option("--unset", "-u", help="remove the variables")] = False,
     no_proxy: Annotated[
         bool, typer.Option("--no-proxy", help="add the machine's address to NO_PROXY")
     ] = False,
+    swarm: context.Swarm = False,
 ) -> None:
     """Print the commands that point a shell at a machine."""
-    writer = registry.shell(_family(shell or _detected()))
+    writer = registry.shell(_family(shell) if shell else _detected())
     lines: dict[str, str | None] = {}
     if unset:
-        if name:
-            raise UsageError("Error: Expected no machine name when the -u flag is present")
+        if names:
+            raise MachineError("Error: Expected no machine name when the -u flag is present")
         lines = dict.fromkeys(VARIABLES)
+    elif swarm:
+        context.refuse_swarm(names)
     else:
-        host = Host.load(context.store(), context.one(name))
+        host = Host.load(context.store(), context.one(names))
         host.require_running()
         host.engine.probe(host.address(), host.tls, timeout=20)
         lines = {**host.client_env(), "DOCKER_MACHINE_NAME": host.name}
@@ -43,7 +53,7 @@ def env(
             lines[variable] = _with_address(os.environ.get(variable, ""), host.address().host)
     for variable, value in lines.items():
         output.value(writer.unset(variable) if value is None else writer.assign(variable, value))
-    output.raw(writer.hint(" ".join(["machine", *sys.argv[1:]])))
+    output.raw(writer.hint(shlex.join(["machine", *sys.argv[1:]])))
 
 
 def _with_address(known: str, address: str) -> str:
@@ -52,12 +62,16 @@ def _with_address(known: str, address: str) -> str:
 
 
 def _detected() -> str:
-    return PurePath(os.environ.get("SHELL", "")).name or "sh"
+    """The family of the shell in $SHELL; what is not known there is written as for sh, as
+    docker-machine does."""
+    family = _family(PurePath(os.environ.get("SHELL", "")).name or "sh")
+    if family in registry.SHELLS or family in registry.names("machine.shells", registry.SHELLS):
+        return family
+    return "posix"
 
 
 def _family(name: str) -> str:
-    """The module that writes for a shell; docker-machine writes sh for a shell that it does not
-    know when it was detected, and so do we."""
+    """The module that writes for a shell."""
     if name in _POSIX:
         return "posix"
     return {"csh": "tcsh", "pwsh": "powershell"}.get(name, name)

@@ -13,7 +13,7 @@ import typer
 
 from machine import catalogue
 from machine.catalogue import Source
-from machine.cli import context, output, progress
+from machine.cli import complete, context, output, progress
 from machine.download import Digest, is_url
 from machine.errors import BadOption, ImageError, ImageNotFound, MachineError, UsageError
 from machine.events import Reporter
@@ -21,7 +21,8 @@ from machine.images import BUILT, ImageCache
 from machine.model import Image
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
-Ref = Annotated[str, typer.Argument(metavar="IMAGE")]
+Ref = Annotated[str, typer.Argument(metavar="IMAGE", autocompletion=complete.images)]
+Known = Annotated[str, typer.Argument(metavar="IMAGE", autocompletion=complete.known_images)]
 OsId = Annotated[str, typer.Option("--os", help="ID of its /etc/os-release")]
 OsVersion = Annotated[str, typer.Option("--os-version", help="VERSION_ID of its /etc/os-release")]
 DigestText = Annotated[str, typer.Option("--digest", help="sha256:HEX that it must have")]
@@ -85,7 +86,7 @@ def show(ref: Ref) -> None:
 
 
 @app.command()
-def build(name: Ref, output_format: context.Output = "text") -> None:
+def build(name: Known, output_format: context.Output = "text") -> None:
     """Build an image from its distribution's packages: debian-12, debian-13. It replaces one of
     that name."""
     _make(name, output_format, lambda report: ImageCache().build(name, report))
@@ -93,7 +94,7 @@ def build(name: Ref, output_format: context.Output = "text") -> None:
 
 @app.command()
 def pull(
-    name: Ref,
+    name: Known,
     url: Annotated[str, typer.Option(help="of an image that is not in the catalogue")] = "",
     checksums: Annotated[str, typer.Option(help="URL of a checksum file that names it")] = "",
     digest: DigestText = "",
@@ -145,7 +146,7 @@ def pull(
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(metavar="FILE")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", autocompletion=complete.files)],
     name: Annotated[str, typer.Option(help="name that templates use")],
     os_id: OsId = "",
     os_version: OsVersion = "",

@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from machine import __version__
 from machine.cli import context, output
-from machine.errors import MachineError, UsageError
+from machine.errors import MachineError
 from machine.host import Host
 from machine.model import State
 
 
-def _host(name: str | None) -> Host:
-    return Host.load(context.store(), context.one(name))
+def _host(names: list[str] | None) -> Host:
+    return Host.load(context.store(), context.one(names))
 
 
 def ip(names: context.Names = None) -> None:
     """Print the addresses of machines, in the order they were named."""
     for name in context.several(names):
-        output.value(_host(name).address().host)
+        output.value(_host([name]).address().host)
 
 
-def url(name: context.Name = None) -> None:
+def url(names: context.Name = None) -> None:
     """Print the URL of a machine's engine."""
-    host = _host(name)
+    host = _host(names)
     host.require_running()
     output.value(host.url())
 
 
-def status(name: context.Name = None) -> None:
+def status(names: context.Name = None) -> None:
     """Print a machine's state; exit with 4 if its provider does not know it any more."""
-    state = _host(name).state()
+    state = _host(names).state()
     output.value(state)
     if state is State.MISSING:
         raise typer.Exit(4)
 
 
-def config(name: context.Name = None) -> None:
+def config(names: context.Name = None, swarm: context.Swarm = False) -> None:
     """Print the docker client's options for a machine, once its engine has answered."""
-    host = _host(name)
+    if swarm:
+        context.refuse_swarm(names)
+    host = _host(names)
     host.require_running()
     host.engine.probe(host.address(), host.tls, timeout=20)
     output.value("--tlsverify")
@@ -57,41 +58,19 @@ def config(name: context.Name = None) -> None:
 
 
 def inspect(
-    name: context.Name = None,
+    names: context.Name = None,
     template: Annotated[
-        str, typer.Option("--format", "-f", help="a field path such as {{.Driver.IPAddress}}")
+        str, typer.Option("--format", "-f", help="Go template such as {{.Driver.IPAddress}}")
     ] = "",
 ) -> None:
-    """Print a machine's record as JSON, or the fields of it that a format names."""
-    record = context.store().load(context.one(name)).as_json()
+    """Print a machine's record as JSON, or what a Go template makes of it."""
+    record = context.store().load(context.one(names)).as_json()
     if not template:
         output.value(json.dumps(record, indent=4))
         return
-    output.value(_formatted(template, record))
+    from machine.compat.gotemplate import Template
 
-
-def _formatted(template: str, record: dict[str, Any]) -> str:
-    """Field paths, and `json`, of Go's templates: what scripts were seen to use."""
-
-    def fill(match: re.Match[str]) -> str:
-        function, path = match[1], match[2]
-        found: Any = record
-        for key in filter(None, path.split(".")):
-            if not isinstance(found, dict) or key not in found:
-                raise UsageError(f"The record has no field {path}")
-            found = found[key]
-        if function == "prettyjson":
-            return json.dumps(found, indent=4)
-        if function == "json" or not isinstance(found, str):
-            return json.dumps(found)
-        return found
-
-    filled = re.sub(r"{{\s*(?:(json|prettyjson)\s+)?((?:\.\w*)+)\s*}}", fill, template)
-    if "{{" in filled:
-        raise UsageError(
-            f"--format {template!r} cannot be read", hint="Field paths: {{.Driver.IPAddress}}"
-        )
-    return filled
+    output.value(Template(template).render(record))
 
 
 def active(
@@ -108,25 +87,25 @@ def active(
     raise MachineError("No active host found", hint='eval "$(machine env NAME)"')
 
 
-def version(name: context.Name = None) -> None:
+def version(names: context.Name = None) -> None:
     """Print the version of this tool, or with a name that of the machine's engine."""
-    if name is None:
+    if not names:
         output.value(f"machine version {__version__}")
         return
-    host = _host(name)
+    host = _host(names)
     host.require_running()
     output.value(host.engine.probe(host.address(), host.tls, timeout=20).version)
 
 
 def console(
-    name: context.Name = None,
+    names: context.Name = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="how many")] = 40,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as it grows")] = False,
 ) -> None:
     """Print the last lines of a machine's serial log."""
     from machine.workflows import console as consoles
 
-    host = _host(name)
+    host = _host(names)
     text, offset = consoles.tail(host, lines)
     if text:
         output.value(text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -15,7 +15,26 @@ from machine.errors import UsageError
 from machine.model import State
 from machine.workflows.survey import Row, survey
 
-HEADS = ("NAME", "ACTIVE", "DRIVER", "STATE", "URL", "SWARM", "DOCKER", "ERRORS")
+HEADS: Final = {
+    "Name": "NAME",
+    "Active": "ACTIVE",
+    "ActiveHost": "ACTIVE_HOST",
+    "ActiveSwarm": "ACTIVE_SWARM",
+    "DriverName": "DRIVER",
+    "State": "STATE",
+    "URL": "URL",
+    "SwarmOptions": "SWARM_OPTIONS",
+    "Swarm": "SWARM",
+    "EngineOptions": "ENGINE_OPTIONS",
+    "Error": "ERRORS",
+    "DockerVersion": "DOCKER",
+    "ResponseTime": "RESPONSE",
+}
+"""The fields of docker-machine's template (commands/ls.go), with their headings."""
+DEFAULT: Final = (
+    r"table {{.Name}}\t{{.Active}}\t{{.DriverName}}\t{{.State}}\t{{.URL}}\t{{.Swarm}}"
+    r"\t{{.DockerVersion}}\t{{.Error}}"
+)
 
 
 def ls(
@@ -27,6 +46,10 @@ def ls(
     timeout: Annotated[
         float, typer.Option("--timeout", "-t", min=0.1, help="seconds for everything together")
     ] = 10,
+    form: Annotated[
+        str,
+        typer.Option("--format", "-f", help="Go template, such as: table {{.Name}}\\t{{.URL}}"),
+    ] = "",
     output_format: context.Output = "text",
 ) -> None:
     """List the machines."""
@@ -49,7 +72,7 @@ def ls(
         for row in rows:
             output.value(row.name)
     else:
-        output.table(HEADS, [_cells(row) for row in rows])
+        _print(form or DEFAULT, rows)
 
 
 def is_active(row: Row) -> bool:
@@ -57,18 +80,51 @@ def is_active(row: Row) -> bool:
     return row.state is State.RUNNING and row.url == os.environ.get("DOCKER_HOST", "-")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _print(form: str, rows: Sequence[Row]) -> None:
+    """A line a machine; a leading word "table" asks for columns with headings."""
+    from machine.compat.gotemplate import Struct, Template
+
+    plain = form.removeprefix("table").strip(" ").replace(r"\t", "\t").replace(r"\n", "\n")
+    template = Template(plain)
+    lines = [template.render(_fields(row)) for row in rows]
+    if form.startswith("table"):
+        heads = template.render(Struct(HEADS))
+        output.table(heads.split("\t"), [line.split("\t") for line in lines])
+        return
+    for line in lines:
+        output.value(line)
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    """What docker-machine's template is given; a machine that did not answer in time has no mark
+    and no version there."""
+    from machine.compat.gotemplate import Struct
+
+    silent = row.state is State.TIMEOUT
     version = f"v{row.engine_version}" if row.engine_version else "Unknown"
-    return (
-        row.name,
-        "*" if is_active(row) else "-",
-        row.driver,
-        row.state,
-        row.url,
-        "",
-        version,
-        row.error,
+    options = (row.raw or {}).get("HostOptions") or {}
+    return Struct(
+        {
+            "Name": row.name,
+            "Active": "" if silent else "*" if is_active(row) else "-",
+            "ActiveHost": is_active(row),
+            "ActiveSwarm": False,
+            "DriverName": row.driver,
+            "State": row.state,
+            "URL": row.url,
+            "SwarmOptions": options.get("SwarmOptions"),
+            "Swarm": "",
+            "EngineOptions": options.get("EngineOptions"),
+            "Error": row.error,
+            "DockerVersion": "" if silent else version,
+            "ResponseTime": _duration(row.response_seconds),
+        }
     )
+
+
+def _duration(seconds: float) -> str:
+    """As Go prints a time.Duration of less than a minute."""
+    return f"{1000 * seconds:.4g}ms" if 0 < seconds < 1 else f"{seconds:.4g}s"
 
 
 def _data(row: Row) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from machine.errors import MachineError
+from machine.errors import DriverNotFound, HostExists, HostNotFound, MachineError
 
 SCHEMA = 1
 """Of the JSON envelope; raised when a key changes its meaning."""
+BARE: Final = (HostNotFound, HostExists, DriverNotFound)
+"""docker-machine puts no "Error:" before these, and scripts compare the line."""
 
 
 def value(text: str) -> None:
@@ -26,6 +28,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def ask(question: str) -> None:
+    """A prompt; the answer is typed on the same line."""
+    print(f"{question} (y/n): ", end="", file=sys.stderr, flush=True)
+
+
 def envelope(kind: str, data: Any) -> None:
     print(json.dumps({"schema": SCHEMA, "kind": kind, "data": data}, indent=2), flush=True)
 
@@ -39,15 +46,21 @@ def error(exc: MachineError, *, as_json: bool = False) -> None:
         shown = {"kind": exc.kind, "brief": exc.brief, "details": exc.details, "hint": exc.hint}
         json_line("error", {**shown, "exit_code": exc.exit_code})
         return
-    say(exc.brief if exc.brief.startswith("Error") else f"Error: {exc.brief}")
+    bare = isinstance(exc, BARE) or exc.brief.startswith("Error")
+    say(exc.brief if bare else f"Error: {exc.brief}")
     for part in (exc.details, exc.hint):
         for line in part.strip().splitlines():
             say(f"  {line}")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns three blanks apart, at least five wide, as docker-machine's."""
-    widths = [max(5, *(len(row[at]) for row in [heads, *rows])) for at in range(len(heads))]
-    for row in [heads, *rows]:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        value("   ".join(cells).rstrip())
+    """Columns as docker-machine sets them: three blanks apart, and with those at least five wide;
+    the last cell of a line is not filled up."""
+    lines = [heads, *rows]
+    widths = [5] * max(map(len, lines))
+    for line in lines:
+        for at, cell in enumerate(line[:-1]):
+            widths[at] = max(widths[at], len(cell) + 3)
+    for line in lines:
+        filled = map(str.ljust, line[:-1], widths)
+        value("".join([*filled, *line[-1:]]))

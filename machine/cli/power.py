@@ -74,7 +74,8 @@ def regenerate_certs(
     from machine.workflows import provision as workflow
 
     wanted = context.several(names)
-    question = f"Renew the certificates and restart the engine of {', '.join(wanted)}?"
+    output.say(f"The engine of {', '.join(wanted)} gets a new certificate and restarts")
+    question = "Regenerate TLS machine certs?  Warning: this is irreversible."
     if not force and not confirmed(question, "--force"):
         return
     if client_certs:

@@ -1,24 +1,51 @@
-"""Events of the core as plain lines or JSON, and workflows that Ctrl-C ends within two seconds."""
+"""Events of the core as rows, plain lines or JSON, and workflows that Ctrl-C ends within two seconds."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from machine.cli import output
 from machine.errors import MachineError
 from machine.events import Emit, Event, Note, Progress, StepEnded, StepStarted
 
+if TYPE_CHECKING:
+    from machine.cli.live import Display
+
 T = TypeVar("T")
+
+_displays: list[Display] = []
 
 
 def sink(*, as_json: bool, prefix: bool = False) -> Emit:
-    return _json if as_json else Lines(prefix=prefix)
+    """Where events go until ``run`` ends. ``prefix`` says that several machines are worked on."""
+    if as_json:
+        return _json
+    if not _on_terminal():
+        return Lines(prefix=prefix)
+    from machine.cli.live import Display
+
+    _displays.append(Display(several=prefix))
+    return _displays[-1]
+
+
+def _on_terminal() -> bool:
+    """Whether rows can be redrawn where standard error goes. The logs of a CI that lends its jobs
+    a terminal are read as text later."""
+    movable = os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    return sys.stderr.isatty() and movable and not os.environ.get("CI")
+
+
+def _close() -> None:
+    for display in _displays:
+        display.close()
+    _displays.clear()
 
 
 class Lines:
@@ -69,19 +96,24 @@ def run(
     end; the first error decides the exit code, and the others are printed before it. Ctrl-C ends
     the program at once, whatever C call a worker is in: what exists is on disk. ``left`` says, by
     machine, what exists now and what to type."""
+    for display in _displays:
+        display.expect(jobs)
     pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
-    futures: dict[str, Future[T]] = {name: pool.submit(job) for name, job in jobs.items()}
     try:
+        futures: dict[str, Future[T]] = {name: pool.submit(job) for name, job in jobs.items()}
         pending = set(futures.values())
         while pending:
             _, pending = wait(pending, timeout=0.2)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not cut the messages off
+        _close()
         output.say("\nInterrupted.")
         for name in jobs:
             if left:
                 output.say(left(name))
         sys.stdout.flush()
         os._exit(130)
+    _close()
     pool.shutdown()
     return _gather(futures)
 

@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
-from machine.cli import context, output, progress
-from machine.errors import HostNotFound, UsageError
+from machine.cli import complete, context, output, progress
+from machine.errors import HostNotFound, MachineError, UsageError
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME...", show_default=False, autocompletion=complete.machines),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="forget it even if its provider cannot be asked")
     ] = False,
@@ -23,6 +26,8 @@ def rm(
     """Remove machines and everything made for them."""
     from machine.workflows import remove
 
+    if not names:
+        raise MachineError("Error: Expected to get one or more machine names as arguments")
     store = context.store()
     wanted = list(dict.fromkeys(names))
     missing = [name for name in wanted if not store.exists(name)]
@@ -46,5 +51,5 @@ def confirmed(question: str, flag: str) -> bool:
     left undone."""
     if not sys.stdin.isatty():
         raise UsageError(f"{question} There is no terminal to answer on", hint=f"Add {flag}")
-    output.say(f"{question} (y/n): ")
+    output.ask(question)
     return sys.stdin.readline().strip().lower().startswith("y")

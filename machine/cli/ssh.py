@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from machine import command
-from machine.cli import context
+from machine.cli import complete, context
 from machine.host import Host
 
 
 def ssh(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME] [COMMAND]...", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME] [COMMAND]...", show_default=False, autocompletion=complete.machine
+        ),
     ] = None,
 ) -> None:
     """Log in to a machine, or run a command on it and exit with its code."""

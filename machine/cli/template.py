@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from machine import template as templates
-from machine.cli import context, output
+from machine.cli import complete, context, output
 from machine.errors import TemplateError
 from machine.images import ImageCache
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
-Ref = Annotated[str, typer.Argument(metavar="TEMPLATE")]
+Ref = Annotated[str, typer.Argument(metavar="TEMPLATE", autocompletion=complete.templates)]
 
 
 @app.command()

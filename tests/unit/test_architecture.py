@@ -32,6 +32,7 @@ DOORS = {  # what only these may import
     "paramiko": {"machine.ssh", "machine.testing.sshd"},
     "libvirt": {"machine.drivers.libvirt"},
     "requests": {"machine.download"},
+    "rich": {"machine.cli.live"},
 }
 
 
