@@ -44,7 +44,7 @@ class Block:
     boot_timeout: int = 600
     cloud_init: str = ""
     engine: str = "docker"
-    bundle: str = ""
+    bundle: str = ""  # sha256
     bundle_kind: str = "packages"
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from machine.errors import TemplateError
+from machine.model import BundleKind
 from machine.paths import shipped_templates, user_templates
 
 _RANGES: Final = {"cpus": (1, 255), "memory_mib": (256, 4 << 20), "disk_gib": (4, 64 << 10)}
@@ -28,7 +29,7 @@ class HostTemplate:
     disk_gib: int = 20
     user: str = "machine"
     engine: str = "docker"
-    bundle: str = "packages"
+    bundle: str = BundleKind.PACKAGES
     cloud_init: str = ""
     driver: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -127,6 +128,8 @@ def _problem(key: str, value: object) -> str:
         low, high = _RANGES[key]
         if not low <= value <= high:
             return f"is {value}, and must be between {low} and {high}"
+    if key == "bundle" and value not in list(BundleKind):
+        return f"is {value!r}, and must be {' or '.join(BundleKind)}"
     if key == "user" and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value)):
         return f"is {value!r}, and must be a user name (useradd's rule: a-z, 0-9, _ and -)"
     return ""
