@@ -53,9 +53,13 @@ class DockerEngine(Engine):
         present = self.guest.get(DAEMON_JSON, sudo=True)
         wanted = merge(_parse(present), options, labels)
         if not (dockerd := self._dockerd()):
-            raise EngineError("There is no dockerd on this host", hint="machine provision NAME")
-        self._require_firewall(wanted)
-        containerd = "" if static.is_installed(self.guest, dockerd) else CONTAINERD
+            raise EngineError(
+                "There is no dockerd on this host", hint="machine provision NAME installs it"
+            )
+        containerd = CONTAINERD
+        if static.is_installed(self.guest, dockerd):
+            self._require_firewall(wanted)
+            containerd = ""
         files = {
             CA: (tls.ca, 0o644),
             CERT: (tls.cert, 0o644),
@@ -119,7 +123,7 @@ class DockerEngine(Engine):
 
     def _require_firewall(self, configuration: Mapping[str, Any]) -> None:
         """dockerd refuses to start without the program that it sets NAT rules with, and says so
-        only in its log. A bundle of packages brings it; elsewhere it is the guest's own."""
+        only in its log. A bundle of packages brings it; with a static one it is the guest's own."""
         if configuration.get("iptables") is False:
             return
         program = "nft" if configuration.get("firewall-backend") == "nftables" else "iptables"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,34 @@ def test_packages_that_no_recipe_knows(own_home: Path) -> None:
     assert refused.returncode == 1
     assert "cannot be built here" in refused.stderr
     assert 'bundle = "static"' in refused.stderr
+
+
+def test_one_package_is_unpacked(bundles: Path, tmp_path: Path) -> None:
+    name = "packages/docker.io_26.1.5_amd64.deb"
+    held = {"name": name, "size": 3, "sha256": hashlib.sha256(b"deb").hexdigest()}
+    described = {
+        "engine": "docker",
+        "version": "26.1.5",
+        "kind": "packages",
+        "os_id": "debian",
+        "os_version": "13",
+        "arch": "x86_64",
+        "files": [held],
+        "sha256": "",
+    }
+    bundles.mkdir(parents=True)
+    (bundles / "docker-debian-13.json").write_text(json.dumps(described))
+    with tarfile.open(bundles / "docker-debian-13.tar", "w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = 3
+        tar.addfile(member, io.BytesIO(b"deb"))
+    words = ("bundle", "unpack", "docker-debian-13", "--to", str(tmp_path / "new" / "folder"))
+    unpacked = machine(*words, "--member", "docker.io")
+    assert unpacked.returncode == 0, unpacked.stderr
+    assert Path(unpacked.stdout.strip()).read_bytes() == b"deb"
+    missing = machine(*words, "--member", "docker")
+    assert missing.returncode == 1
+    assert "holds no package docker" in missing.stderr
 
 
 def test_a_template_names_a_kind_that_there_is(tmp_path: Path) -> None:
