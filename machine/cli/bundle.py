@@ -58,8 +58,8 @@ def build(
         str, typer.Option("--os-version", help="packages: os-release VERSION_ID (13)")
     ] = "",
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="static: upstream's archive")
-    ] = None,
+        str, typer.Option("--from", metavar="FILE", help="static: upstream's archive")
+    ] = "",
     sha256: Annotated[str, typer.Option(help="static: the digest that FILE must have")] = "",
     version: Annotated[
         str, typer.Option("--version", help="static: where FILE's name does not say it")
@@ -78,15 +78,14 @@ def build(
     if kind == BundleKind.PACKAGES:
         system = (os_id or "debian", os_version or "13")
         make = partial(cache.build_packages, cls, *system, arch, report)
-    elif source is None:
+    elif not source or "://" in source:
         raise UsageError(
-            "A static bundle is made from upstream's archive: --from FILE is missing",
+            "A static bundle is made from a file, upstream's archive: --from FILE",
             hint=obtain(cls, arch),
         )
     else:
-        make = partial(
-            cache.build_static, cls, source, arch, report, version=version, sha256=sha256
-        )
+        file = Path(source)
+        make = partial(cache.build_static, cls, file, arch, report, version=version, sha256=sha256)
     made = progress.run({engine: make})[engine]
     if as_json:
         output.json_line("bundle", _data(made))
@@ -139,7 +138,7 @@ def unpack(
 
 
 def _check_options(
-    kind: str, arch: str, packages: tuple[str, str], static: tuple[Path | None, str, str]
+    kind: str, arch: str, packages: tuple[str, str], static: tuple[str, str, str]
 ) -> None:
     """Each option belongs to one kind. Raises UsageError."""
     if kind not in list(BundleKind):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from machine.runtime.bundle.cache import ANY, Bundle, BundleCache, obtain
+from machine.runtime.bundle.cache import BundleCache, obtain
 from machine.runtime.bundle.delivery import deliver, discard
+from machine.runtime.bundle.lock import ANY, Bundle
 
 __all__ = ["ANY", "Bundle", "BundleCache", "deliver", "discard", "obtain"]

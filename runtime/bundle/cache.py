@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import re
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,31 +19,9 @@ from machine.image_build import SUITES
 from machine.model import BundleKind
 from machine.paths import cache_root
 from machine.runtime.bundle import archive, packages
+from machine.runtime.bundle.lock import ANY, Bundle, describe, pack, read, sha256_of
 
-LOCK: Final = "lock.json"
-ANY: Final = "any"
-"""What a static bundle names as its distribution and release."""
 _NAME: Final = re.compile(r"\w[\w.+~-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A bundle of the cache. ``files`` are name and sha256 of each member."""
-
-    name: str  # docker-debian-13, docker-static-28.0.0-x86_64
-    path: Path
-    sha256: str
-    engine: str
-    version: str
-    kind: str
-    os_id: str
-    os_version: str
-    arch: str
-    files: tuple[tuple[str, str], ...]
-
-    def serves(self, os_id: str, os_version: str, arch: str) -> bool:
-        system = (self.os_id, self.os_version)
-        return self.arch == arch and system in ((os_id, os_version), (ANY, ANY))
 
 
 class BundleCache:
@@ -66,12 +40,7 @@ class BundleCache:
 
     def get(self, name: str) -> Bundle:
         """By name. Raises BundleError."""
-        path = self.root / f"{name}.json"
-        if not _NAME.fullmatch(name) or not path.is_file():
-            raise BundleError(
-                f'There is no bundle "{name}"', hint="machine bundle ls shows what is there"
-            )
-        return _read(path)
+        return read(self._description(name))
 
     def find(self, engine: str, os_id: str, os_version: str, arch: str, kind: str) -> Bundle | None:
         """The bundle for a guest, the newest if there are several; None if there is none."""
@@ -143,7 +112,7 @@ class BundleCache:
                 folder.mkdir()
                 packages.download(os_version, arch, recipe.packages, work, folder)
                 version = packages.version_of(folder, recipe.packages[0])
-                lock = _lock(engine, version, kind, os_id, os_version, arch, folder)
+                lock = describe(engine, version, kind, os_id, os_version, arch, folder)
                 return self._add(name, lock, work)
 
     def build_static(
@@ -178,7 +147,7 @@ class BundleCache:
             file = work / "archive" / wanted.name(arch, version)
             file.parent.mkdir()
             _copy(source, file)
-            if sha256 and (got := _sha256(file)) != sha256.lower():
+            if sha256 and (got := sha256_of(file)) != sha256.lower():
                 raise BundleError(
                     f"{source.name} has another digest than the one that is given",
                     details=f"Expected {sha256.lower()}\nGot      {got}",
@@ -189,12 +158,12 @@ class BundleCache:
                     f"{len(needy)} of its {len(wanted.programs)} programs are not static: they run "
                     "only on guests that have their libraries"
                 )
-            lock = _lock(engine, version, BundleKind.STATIC, ANY, ANY, arch, file.parent)
+            lock = describe(engine, version, BundleKind.STATIC, ANY, ANY, arch, file.parent)
             return self._add(name, lock, work)
 
     def verify(self, bundle: Bundle) -> None:
         """Raises BundleError when the file is not the one that its description names."""
-        if not bundle.path.is_file() or _sha256(bundle.path) != bundle.sha256:
+        if not bundle.path.is_file() or sha256_of(bundle.path) != bundle.sha256:
             raise BundleError(
                 f"The bundle {bundle.name} is damaged",
                 hint=f"machine bundle rm {bundle.name}, then machine bundle build",
@@ -202,22 +171,29 @@ class BundleCache:
 
     def remove(self, name: str) -> None:
         """A damaged one too. Raises BundleError if there is none of that name."""
-        if not _NAME.fullmatch(name) or not (self.root / f"{name}.json").is_file():
-            self.get(name)  # says so
-        (self.root / f"{name}.json").unlink()
-        (self.root / f"{name}.tar").unlink(missing_ok=True)
+        path = self._description(name)
+        path.unlink()
+        path.with_suffix(".tar").unlink(missing_ok=True)
+
+    def _description(self, name: str) -> Path:
+        path = self.root / f"{name}.json"
+        if not _NAME.fullmatch(name) or not path.is_file():
+            raise BundleError(
+                f'There is no bundle "{name}"', hint="machine bundle ls shows what is there"
+            )
+        return path
 
     def _all(self) -> Iterator[Bundle | BundleError]:
         for path in sorted(self.root.glob("*.json")):
             try:
-                yield _read(path)
+                yield read(path)
             except BundleError as exc:
                 yield exc
 
     def _add(self, name: str, lock: dict[str, Any], work: Path) -> Bundle:
         tar = work / f"{name}.tar"
-        _pack(tar, lock, work)
-        described = {**lock, "sha256": _sha256(tar)}
+        pack(tar, lock, work)
+        described = {**lock, "sha256": sha256_of(tar)}
         (work / "described").write_text(json.dumps(described, indent=2))
         tar.replace(self.root / tar.name)
         (work / "described").replace(self.root / f"{name}.json")
@@ -261,80 +237,8 @@ def _age(version: str) -> tuple[list[int], bool]:
     return [int(number) for number in re.findall(r"\d+", release)], "-" not in version
 
 
-def _lock(
-    engine: type[Engine],
-    version: str,
-    kind: str,
-    os_id: str,
-    os_version: str,
-    arch: str,
-    folder: Path,
-) -> dict[str, Any]:
-    return {
-        "engine": engine.name,
-        "version": version,
-        "kind": kind,
-        "os_id": os_id,
-        "os_version": os_version,
-        "arch": arch,
-        "files": [
-            {
-                "name": f"{folder.name}/{each.name}",
-                "size": each.stat().st_size,
-                "sha256": _sha256(each),
-            }
-            for each in sorted(folder.glob("*"))
-        ],
-    }
-
-
-def _pack(tar_path: Path, lock: dict[str, Any], work: Path) -> None:
-    """The same lock gives the same bytes: sorted, no times, no owners."""
-    with tarfile.open(tar_path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        content = json.dumps(lock, indent=2).encode()
-        head = tarfile.TarInfo(LOCK)
-        head.size, head.mode = len(content), 0o644
-        tar.addfile(head, io.BytesIO(content))
-        for entry in lock["files"]:
-            member = tarfile.TarInfo(entry["name"])
-            member.size, member.mode = entry["size"], 0o644
-            with (work / entry["name"]).open("rb") as file:
-                tar.addfile(member, file)
-
-
-def _read(path: Path) -> Bundle:
-    tar = path.with_suffix(".tar")
-    try:
-        lock = json.loads(path.read_text())
-        if not tar.is_file():
-            raise FileNotFoundError(f"{tar.name} is gone")
-        return Bundle(
-            name=path.stem,
-            path=tar,
-            sha256=lock["sha256"],
-            engine=lock["engine"],
-            version=lock["version"],
-            kind=lock["kind"],
-            os_id=lock["os_id"],
-            os_version=lock["os_version"],
-            arch=lock["arch"],
-            files=tuple((each["name"], each["sha256"]) for each in lock["files"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise BundleError(
-            f"The bundle {path.stem} is damaged",
-            details=f"{type(exc).__name__}: {exc}",
-            hint=f"machine bundle rm {path.stem}, then machine bundle build",
-        ) from exc
-
-
 def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, target)
     except OSError as exc:
         raise BundleError(f"{source} cannot be taken over: {exc.strerror or exc}") from exc
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from typing import Final
 from machine.errors import BundleError
 from machine.events import Reporter
 from machine.guest import Guest
-from machine.runtime.bundle.cache import Bundle
+from machine.runtime.bundle.lock import Bundle
 
 LABEL: Final = "machine-bundle"
 """The serial of the disk that a driver attaches a bundle as."""

@@ -90,7 +90,8 @@ def test_a_damaged_bundle_is_told_and_can_be_removed(source: Path, bundles: Path
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
-        ((), 2, "--from FILE is missing"),
+        ((), 2, "is made from a file, upstream's archive: --from FILE"),
+        (("--from", "https://example.org/docker-1.tgz"), 2, "is made from a file"),
         (("--from", "docker-28.0.1.tgz"), 1, "docker-28.0.1.tgz cannot be taken over: No such"),
         (("--from", "x.tgz"), 1, "The name x.tgz does not say which version it is"),
         (("--from", "x.tgz", "--version", "../1"), 1, "does not say which version"),
