@@ -39,6 +39,7 @@ def deliver(guest: Guest, bundle: Bundle, report: Reporter) -> str:
         f"{FOLDER}.tar",
         mode=0o600,
         progress=lambda done, total: report.progress("install", done, total),
+        timeout=3600,
     )
     if problem := _unpack(guest, bundle, f"{FOLDER}.tar"):
         raise BundleError(
@@ -62,7 +63,7 @@ def _unpack(guest: Guest, bundle: Bundle, source: str) -> str:
         names=shlex.join(name for name, _ in bundle.files),
         sums="".join(f"{digest}  {name}\n" for name, digest in bundle.files),
     )
-    done = guest.script(script, sudo=True, timeout=300, check=False)
+    done = guest.script(script, sudo=True, timeout=600, check=False)
     if done.ok:
         return ""
     wrong = [line for line in done.stdout.splitlines() if not line.endswith(": OK")]
