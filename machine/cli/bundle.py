@@ -64,15 +64,16 @@ def build(
     version: Annotated[
         str, typer.Option("--version", help="static: where FILE's name does not say it")
     ] = "",
-    arch: Annotated[str, typer.Option(help="uname -m of the guests (this computer's)")] = "",
+    arch: Annotated[
+        str, typer.Option(help="static: uname -m of the guests (this computer's)")
+    ] = "",
     output_format: context.Output = "text",
 ) -> None:
     """Make an engine's bundle: from packages that are downloaded now, or from upstream's archive."""
     as_json = context.is_json(output_format)
+    _check_options(kind, (os_id, os_version), (source, sha256, version, arch))
     arch = arch or os.uname().machine
     cls, report = registry.engine(engine), Reporter(progress.sink(as_json=as_json))
-    _check_options(kind, arch, (os_id, os_version), (source, sha256, version))
-
     cache = BundleCache()
     make: Callable[[], Bundle]
     if kind == BundleKind.PACKAGES:
@@ -137,20 +138,19 @@ def unpack(
     output.value(str(target))
 
 
-def _check_options(
-    kind: str, arch: str, packages: tuple[str, str], static: tuple[str, str, str]
-) -> None:
+def _check_options(kind: str, packages: tuple[str, str], static: tuple[str, str, str, str]) -> None:
     """Each option belongs to one kind. Raises UsageError."""
+    _, sha256, _, arch = static
     if kind not in list(BundleKind):
         raise UsageError(f"--kind is {kind!r}, and must be {' or '.join(BundleKind)}")
-    if arch not in GOARCH:
-        raise UsageError(f"--arch is {arch!r}, and must be {' or '.join(GOARCH)}")
     if kind == BundleKind.PACKAGES and any(static):
-        raise UsageError("--from, --sha256 and --version go with --kind static")
+        raise UsageError("--from, --sha256, --version and --arch go with --kind static")
     if kind == BundleKind.STATIC and any(packages):
         raise UsageError("--os and --os-version go with --kind packages: a static bundle fits any")
-    if static[1] and not re.fullmatch(r"[0-9a-fA-F]{64}", static[1]):
-        raise UsageError(f"--sha256 is {static[1]!r}, and must be 64 hexadecimal digits")
+    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"--sha256 is {sha256!r}, and must be 64 hexadecimal digits")
+    if arch and arch not in GOARCH:
+        raise UsageError(f"--arch is {arch!r}, and must be {' or '.join(GOARCH)}")
 
 
 def _row(bundle: Bundle) -> tuple[str, ...]:

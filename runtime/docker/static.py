@@ -78,6 +78,7 @@ def install(guest: Guest, provisioner: Provisioner, folder: str) -> None:
     try:
         guest.script(_TRY.format(home=HOME), sudo=True, timeout=120)
     except CommandFailed as exc:
+        guest.run("rm", "-rf", f"{HOME}/.new", sudo=True)
         raise EngineError(
             "The programs of the bundle do not run on this system",
             details=exc.details,
