@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from machine.errors import BadOption
 from machine.guest import Guest
 from machine.model import Address, EngineInfo, EngineOptions, TlsFiles
 from machine.provisioner import Provisioner
 
+VERSION: Final = re.compile(r"\d[0-9A-Za-z.+~-]*")
+GOARCH: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+"""uname -m to the word that Go's builds, and Debian, have for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a bundle of an engine is made of, on one kind of guest."""
+    """What a `packages` bundle of an engine is made of, for one release of a distribution."""
 
-    packages: tuple[str, ...]  # names whose closure makes a `packages` bundle
+    packages: tuple[str, ...]  # names whose closure is bundled; the first gives its version
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What a `static` bundle of an engine is made of: upstream's own tar archive in gzip, of
+    programs that need nothing of a distribution's. It lies unchanged in ``archive/`` of the
+    bundle. ``file`` and ``url`` name {version}, {arch} (uname -m) or {goarch}."""
+
+    file: str  # "docker-{version}.tgz"
+    url: str  # the folder it is in
+    programs: tuple[str, ...]  # members without which it is not it, each an executable
+
+    def name(self, arch: str, version: str = "VERSION") -> str:
+        return self.file.format(version=version, arch=arch, goarch=GOARCH.get(arch, arch))
+
+    def location(self, arch: str, version: str = "VERSION") -> str:
+        folder = self.url.format(version=version, arch=arch, goarch=GOARCH.get(arch, arch))
+        return f"{folder}/{self.name(arch, version)}"
+
+    def version_of(self, file: str, arch: str) -> str:
+        """The version that a file's name says; "" for one that is not named as upstream's."""
+        before, after = self.name(arch, "\0").split("\0")
+        version = file.removeprefix(before).removesuffix(after)
+        fits = VERSION.fullmatch(version) and file == self.name(arch, version)
+        return version if fits else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +66,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     port: ClassVar[int]  # its TLS listener
+    service: ClassVar[str]  # what its log is found under on a guest
+    archive: ClassVar[Archive | None] = None  # None: there are no static bundles of it
 
     def __init__(self, guest: Guest, provisioner: Provisioner) -> None:
         self.guest = guest
@@ -44,7 +76,8 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def recipe(cls, os_id: str, os_version: str) -> Recipe | None:
-        """What to bundle for a release of a distribution; None where it is not known."""
+        """What to bundle for a release of a distribution; None where there are no packages of it,
+        or none that are known."""
 
     @abstractmethod
     def installed_version(self) -> str | None:
@@ -52,8 +85,9 @@ class Engine(ABC):
 
     @abstractmethod
     def install(self, folder: str, kind: str) -> None:
-        """Install from an unpacked and verified bundle of ``kind`` ("packages") in
-        ``folder`` on the guest. Starts nothing."""
+        """Install from a verified bundle of ``kind`` (BundleKind) in ``folder`` on the guest:
+        package files are in ``packages/`` of it, upstream's archive in ``archive/``. Starts
+        nothing. Killed in between, ``installed_version`` is None or the call is repeated."""
 
     @abstractmethod
     def configure(self, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls) -> bool:

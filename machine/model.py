@@ -43,6 +43,13 @@ class FirstBoot(StrEnum):
     CLOUD_INIT = "cloud-init"
 
 
+class BundleKind(StrEnum):
+    """Where an engine's programs come from."""
+
+    PACKAGES = "packages"  # the distribution's packages, for one release
+    STATIC = "static"  # upstream's own archive, for any distribution
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """How this computer reaches a host; a NAT forward may change both ports."""

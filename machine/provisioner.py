@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from machine.guest import Guest
@@ -26,6 +28,12 @@ class Provisioner(ABC):
         starting any service. What is there already in the same or a newer version stays."""
 
     @abstractmethod
+    def install_service(self, definitions: Path) -> None:
+        """Put the definitions of an engine's services in place, for what came without: the files
+        of the sub-folder of ``definitions`` that is named after the family's service manager
+        (`systemd/`). Enables and starts nothing. Raises GuestError if there is no such folder."""
+
+    @abstractmethod
     def enable_service(self, unit: str) -> None:
         """Let the service start at every boot; does not start it now."""
 
@@ -40,6 +48,16 @@ class Provisioner(ABC):
     @abstractmethod
     def set_hostname(self, hostname: str) -> None: ...
 
+    def ensure_group(self, name: str) -> None:
+        """Make a system group if there is none (shadow's groupadd, or else busybox's addgroup)."""
+        group = shlex.quote(name)
+        self.guest.script(
+            f"grep -q ^{group}: /etc/group && exit 0\n"
+            f"if command -v groupadd >/dev/null; then groupadd --system {group}\n"
+            f"else addgroup -S {group}; fi\n",
+            sudo=True,
+        )
+
 
 def candidates(release: OsRelease) -> Sequence[str]:
     """The IDs to look for, in order: its own, then what it is like, as os-release(5) says."""
@@ -48,8 +66,6 @@ def candidates(release: OsRelease) -> Sequence[str]:
 
 def parse_os_release(text: str) -> OsRelease:
     """/etc/os-release as os-release(5) describes it: shell-like assignments, values may be quoted."""
-    import shlex
-
     values: dict[str, str] = {}
     for line in text.splitlines():
         key, sign, value = line.strip().partition("=")

@@ -44,7 +44,7 @@ class Block:
     boot_timeout: int = 600
     cloud_init: str = ""
     engine: str = "docker"
-    bundle: str = ""
+    bundle: str = ""  # sha256
     bundle_kind: str = "packages"
     context: bool = False  # the engine's client knows it by name
     ssh_config: bool = False

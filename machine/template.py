@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from machine import flags, registry
 from machine.errors import BadOption, DriverNotFound, TemplateError
+from machine.model import BundleKind
 from machine.paths import shipped_templates, user_templates
 from machine.tomlfile import TomlFile
 
 _RANGES: Final = {"cpus": (1, 255), "memory_mib": (256, 4 << 20), "disk_gib": (4, 64 << 10)}
-_BUNDLES: Final = ("packages", "static")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class HostTemplate:
     disk_gib: int = 20
     user: str = "machine"
     engine: str = "docker"
-    bundle: str = "packages"
+    bundle: str = BundleKind.PACKAGES
     cloud_init: str = ""
     driver: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -148,8 +148,8 @@ def _problem(key: str, value: object) -> str:
             return f"is {value}, and must be between {low} and {high}"
     if key == "user" and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", str(value)):
         return f"is {value!r}, and must be a user name (useradd's rule: a-z, 0-9, _ and -)"
-    if key == "bundle" and value not in _BUNDLES:
-        return f"is {value!r}, and must be {' or '.join(_BUNDLES)}"
+    if key == "bundle" and value not in list(BundleKind):
+        return f"is {value!r}, and must be {' or '.join(BundleKind)}"
     if key == "engine" and value not in registry.ENGINES:
         engines = registry.names("machine.engines", registry.ENGINES)
         if value not in engines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def ssh(
             words=rest,
         )
         command.replace_process(argv)
+    # Unbuffered: a thread that still reads would hold the buffer's lock when Python ends, which
+    # aborts it (seen with 3.11) after every command that leaves its input alone.
+    stdin = io.FileIO(0, closefd=False)
     with host.guest() as guest:
-        code = guest.stream(" ".join(rest), sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer)
+        code = guest.stream(" ".join(rest), stdin, sys.stdout.buffer, sys.stderr.buffer)
     raise typer.Exit(code)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
+from typing import Final
 
-from machine.errors import CommandFailed
+from machine.errors import CommandFailed, GuestError
 from machine.provisioner import Provisioner
+
+UNITS: Final = "/usr/local/lib/systemd/system"
+"""Where systemd.unit(5) looks for units of what the administrator installed: before those of the
+distribution's packages, after /etc."""
 
 
 class Systemd(Provisioner):
     """Services and host name by systemctl and hostnamectl's files; packages are the family's own."""
+
+    def install_service(self, definitions: Path) -> None:
+        units = sorted((definitions / "systemd").glob("*"))
+        if not units:
+            raise GuestError("This engine has no service definitions for systemd")
+        for unit in units:
+            self.guest.put(unit, f"{UNITS}/{unit.name}")
+        self.reload_services()
 
     def enable_service(self, unit: str) -> None:
         self.guest.run("systemctl", "enable", "--quiet", unit, sudo=True)

@@ -70,10 +70,12 @@ class Session:
 
 
 def bundle_for(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
-    """The bundle that the create settled on, or else the newest that fits. Raises BundleError."""
+    """The bundle that the record names, or else the newest that fits. Raises BundleError."""
     block = host.block
     cache = BundleCache()
-    found = cache.find(block.engine, os_id, os_version, arch, block.bundle_kind)
+    found = cache.with_digest(block.bundle) or cache.find(
+        block.engine, os_id, os_version, arch, block.bundle_kind
+    )
     if found is None:
         raise BundleError(
             f"There is no {block.bundle_kind} bundle of {block.engine} for {os_id} {os_version}",
@@ -83,11 +85,14 @@ def bundle_for(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
 
 
 def ensure_bundle(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
-    """As ``bundle_for``, and builds one if there is none."""
+    """As ``bundle_for``, builds one if there is none, and notes it in the record."""
     block = host.block
-    return BundleCache().ensure(
+    cache = BundleCache()
+    found = cache.with_digest(block.bundle) or cache.ensure(
         host.engine, os_id, os_version, arch, block.bundle_kind, report=host.report
     )
+    block.bundle = found.sha256
+    return found
 
 
 def wait_for_ssh(host: Host) -> None:
@@ -186,7 +191,7 @@ def verify(host: Host, *, timeout: float = ENGINE_ANSWERS) -> EngineInfo:
         f'the engine of "{host.name}" to answer at {host.url()}',
         probe,
         timeout=timeout,
-        hint=f"machine ssh {host.name} sudo journalctl -u docker -n 50",
+        hint=f"machine ssh {host.name} sudo journalctl -u {host.engine.service} -n 50",
         last_answer=lambda: f"Last answer: {last}",
     )
 

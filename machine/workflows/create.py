@@ -20,7 +20,7 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.images import ImageCache
 from machine.model import Can, EngineOptions, FirstBoot, Identity, Image, Medium, VmSpec
-from machine.runtime.bundle import Bundle
+from machine.runtime.bundle import Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
 from machine.workflows import bootstrap, console, entries, remove
@@ -184,6 +184,7 @@ def _preflight(walk: Walk) -> None:
     if not walk.host.folder.record.exists():
         raise PreflightError(f'The record of "{walk.host.name}" is gone')
     walk.host.driver.preflight()
+    BundleCache().preflight(walk.host.engine, walk.host.block.bundle_kind)
 
 
 def _image(walk: Walk) -> None:
@@ -212,8 +213,7 @@ def _image(walk: Walk) -> None:
 
 def _bundle(walk: Walk) -> None:
     image = walk.image
-    bundle = bootstrap.ensure_bundle(walk.host, image.os, image.os_version, image.arch)
-    walk.host.block.bundle = bundle.sha256
+    bootstrap.ensure_bundle(walk.host, image.os, image.os_version, image.arch)
 
 
 def _keys(walk: Walk) -> None:

@@ -36,6 +36,7 @@ def _bring_up(session: bootstrap.Session) -> bool:
             session.install_engine(
                 bootstrap.ensure_bundle(host, release.id, release.version_id, arch)
             )
+            host.save()
             changed = True
     with report.step("configure", "Configuring the engine"):
         renew = not bootstrap.certificate_fits(host)

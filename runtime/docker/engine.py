@@ -7,19 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from machine.engine import Engine, Recipe, ServerTls
+from machine.engine import Archive, Engine, Recipe, ServerTls
 from machine.errors import BadOption, CommandFailed, EngineError
-from machine.model import Address, EngineInfo, EngineOptions, TlsFiles
-from machine.runtime.docker import api, context
+from machine.model import Address, BundleKind, EngineInfo, EngineOptions, TlsFiles
+from machine.runtime.docker import api, context, static
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
 DROP_IN: Final = "/etc/systemd/system/docker.service.d/10-machine.conf"
 CA, CERT, KEY = "/etc/docker/ca.pem", "/etc/docker/server.pem", "/etc/docker/server-key.pem"
+CONTAINERD: Final = "/run/containerd/containerd.sock"
+"""Of the packages' containerd, which is a service of its own."""
 
 
 class DockerEngine(Engine):
     name: ClassVar[str] = "docker"
     port: ClassVar[int] = 2376
+    service: ClassVar[str] = "docker"
+    archive: ClassVar[Archive | None] = static.ARCHIVE
 
     _before: dict[str, bytes | None] | None = None  # configuration to go back to
 
@@ -32,28 +36,39 @@ class DockerEngine(Engine):
         return Recipe(("docker.io", *client, "iptables", "apparmor"))
 
     def installed_version(self) -> str | None:
-        shown = self.guest.run("dockerd", "--version", sudo=True, check=False)
+        if not (dockerd := self._dockerd()):
+            return None
+        shown = self.guest.run(dockerd, "--version", sudo=True, check=False)
         words = shown.stdout.split()  # Docker version 26.1.5+dfsg1, build a72d7cd
         return words[2].rstrip(",") if shown.ok and len(words) > 2 else None
 
     def install(self, folder: str, kind: str) -> None:
-        if kind != "packages":
-            raise EngineError(f"A {kind} bundle cannot be installed; only packages")
-        self.provisioner.install_packages(f"{folder}/packages")
+        if kind == BundleKind.STATIC:
+            static.install(self.guest, self.provisioner, f"{folder}/archive")
+        else:
+            self.provisioner.install_packages(f"{folder}/packages")
 
     def configure(self, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls) -> bool:
         """Merged daemon.json, validated by dockerd itself; TLS files; the listener's drop-in."""
         present = self.guest.get(DAEMON_JSON, sudo=True)
         wanted = merge(_parse(present), options, labels)
+        if not (dockerd := self._dockerd()):
+            raise EngineError(
+                "There is no dockerd on this host", hint="machine provision NAME installs it"
+            )
+        containerd = CONTAINERD
+        if static.is_installed(self.guest, dockerd):
+            self._require_firewall(wanted)
+            containerd = ""
         files = {
             CA: (tls.ca, 0o644),
             CERT: (tls.cert, 0o644),
             KEY: (tls.key, 0o600),
-            DROP_IN: (drop_in(self._dockerd(), options.env).encode(), 0o644),
+            DROP_IN: (drop_in(dockerd, options.env, containerd).encode(), 0o644),
         }
         if present is None or _parse(present) != wanted:
             content = json.dumps(wanted, indent=4).encode() + b"\n"
-            self._validate(content)
+            self._validate(content, dockerd)
             files[DAEMON_JSON] = (content, 0o644)
         before = {path: self.guest.get(path, sudo=True) for path in files}
         changed = {path: new for path, new in files.items() if before[path] != new[0]}
@@ -111,16 +126,33 @@ class DockerEngine(Engine):
         self.provisioner.restart_service("docker.service", timeout=300)
 
     def _dockerd(self) -> str:
-        shown = self.guest.run("sh", "-c", "command -v dockerd || command -v /usr/sbin/dockerd")
-        return shown.stdout.strip()
+        """Its path; "" where there is none. Not every login has these folders in its PATH."""
+        return self._which("dockerd")
 
-    def _validate(self, content: bytes) -> None:
+    def _which(self, program: str) -> str:
+        search = f"PATH=/usr/local/bin:$PATH:/usr/sbin:/sbin; command -v {program}"
+        return self.guest.run("sh", "-c", search, check=False).stdout.strip()
+
+    def _require_firewall(self, configuration: Mapping[str, Any]) -> None:
+        """dockerd refuses to start without the program that it sets NAT rules with, and says so
+        only in its log. A bundle of packages brings it; with a static one it is the guest's own."""
+        if configuration.get("iptables") is False:
+            return
+        program = "nft" if configuration.get("firewall-backend") == "nftables" else "iptables"
+        if not self._which(program):
+            raise EngineError(
+                f"This guest has no {program}, and dockerd needs it for its containers' network",
+                hint=f'Use an image with {program} in it, or bundle = "packages"; '
+                "--engine-opt iptables=false does without, and publishes no ports",
+            )
+
+    def _validate(self, content: bytes, dockerd: str) -> None:
         trial = f"{DAEMON_JSON}.trial"
         self.guest.put(content, trial)
         try:
-            self.guest.run(
-                self._dockerd(), "--validate", "--config-file", trial, sudo=True, timeout=120
-            )
+            # It looks for docker-proxy too, and sudo has a PATH of its own.
+            words = ("env", f"PATH={static.PATH}", dockerd, "--validate", "--config-file", trial)
+            self.guest.run(*words, sudo=True, timeout=120)
         except CommandFailed as exc:
             raise EngineError(
                 "dockerd refuses the engine options", details=exc.details, hint="See --engine-opt"
@@ -158,13 +190,14 @@ _LISTS: Final = frozenset({"dns", "dns-opts", "dns-search", "storage-opts", "exe
 """Keys of dockerd that repeat on its command line and are lists in daemon.json."""
 
 
-def drop_in(dockerd: str, env: tuple[str, ...]) -> str:
-    """The unit's listener: `hosts` in daemon.json is refused beside -H on the command line."""
+def drop_in(dockerd: str, env: tuple[str, ...], containerd: str = CONTAINERD) -> str:
+    """The unit's listener: `hosts` in daemon.json is refused beside -H on the command line.
+    Without the address of a ``containerd``, dockerd runs its own."""
     lines = ["[Service]", "ExecStart="]
     lines.append(
         f"ExecStart={dockerd} -H fd:// -H tcp://0.0.0.0:{DockerEngine.port} --tlsverify "
-        f"--tlscacert={CA} --tlscert={CERT} --tlskey={KEY} "
-        "--containerd=/run/containerd/containerd.sock"
+        f"--tlscacert={CA} --tlscert={CERT} --tlskey={KEY}"
+        + (f" --containerd={containerd}" if containerd else "")
     )
     for each in env:
         # systemd.exec(5): quotes group, backslash escapes, % is a specifier

@@ -79,6 +79,21 @@ def test_ssh_passes_code_streams_and_input(bed: SystemBed, worker: str) -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (42, "given\n", "wrong\n")
 
 
+def test_a_command_ends_while_standard_input_stays_open(bed: SystemBed, worker: str) -> None:
+    argv = [*bed.inside(), *bed.tool(), "ssh", worker, "echo out; exit 7"]
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=bed.environment,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert (process.wait(60), process.stdout.read(), process.stderr.read()) == (7, "out\n", "")
+
+
 def test_much_output_on_standard_error_does_not_block(bed: SystemBed, worker: str) -> None:
     ran = bed.machine("ssh", worker, "head -c 8000000 /dev/zero | tr '\\0' x >&2; echo end")
     assert ran.stdout == "end\n"

@@ -48,6 +48,11 @@ def test_the_daemons_variables_are_quoted_for_systemd() -> None:
     assert "--tlsverify" in unit
 
 
+def test_only_the_packages_dockerd_is_told_of_a_containerd() -> None:
+    assert "--containerd=/run/containerd/containerd.sock\n" in drop_in("/usr/sbin/dockerd", ())
+    assert "containerd" not in drop_in("/usr/local/bin/dockerd", (), containerd="")
+
+
 def test_urls() -> None:
     assert DockerEngine.url(Address("10.0.0.2")) == "tcp://10.0.0.2:2376"
     assert DockerEngine.url(Address("fd00::2", engine_port=1)) == "tcp://[fd00::2]:1"

@@ -1,0 +1,9 @@
+"""Engine bundles: one tar file with a lock, made once here and unpacked the same on every host."""
+
+from __future__ import annotations
+
+from machine.runtime.bundle.cache import BundleCache, obtain
+from machine.runtime.bundle.delivery import deliver, discard
+from machine.runtime.bundle.lock import ANY, Bundle
+
+__all__ = ["ANY", "Bundle", "BundleCache", "deliver", "discard", "obtain"]

@@ -1,0 +1,242 @@
+"""An engine from a static archive, on one real VM: these tests build on each other in order.
+
+The archive has upstream's layout, and the programs in it are the distribution's own: they are not
+static, and the libraries that they need (libc, libsystemd, libseccomp) are in the guest's image."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machine.runtime.bundle import BundleCache
+from tests import archives
+from tests.e2e.test_system import variables
+from tests.e2e.testbed import CACHE, SystemBed
+
+pytestmark = pytest.mark.e2e
+
+NAME = "static1"
+BUNDLE = "docker-static-26.1.5-x86_64"
+PROGRAMS = {
+    "containerd": "usr/bin/containerd",
+    "containerd-shim-runc-v2": "usr/bin/containerd-shim-runc-v2",
+    "ctr": "usr/bin/ctr",
+    "docker": "usr/bin/docker",
+    "docker-init": "usr/bin/tini-static",
+    "docker-proxy": "usr/sbin/docker-proxy",
+    "dockerd": "usr/sbin/dockerd",
+    "runc": "usr/sbin/runc",
+}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """docker-26.1.5.tgz as upstream packs it, from the packages of the Debian 13 bundle."""
+    work = tmp_path_factory.mktemp("archive")
+    bundle = BundleCache(CACHE / "bundles").get("docker-debian-13")
+    subprocess.run(["tar", "-xf", str(bundle.path), "-C", str(work)], check=True)
+    for name, _ in bundle.files:
+        if re.search(r"/(docker|containerd|runc|tini)", name):
+            subprocess.run(["dpkg-deb", "-x", str(work / name), str(work / "root")], check=True)
+    path = work / "docker-26.1.5.tgz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for program, place in PROGRAMS.items():
+            tar.add(work / "root" / place, f"docker/{program}")
+    shutil.rmtree(work / "root")
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(bed: SystemBed) -> Iterator[Path]:
+    """A cache of this module's own: the images that are there, and no bundles yet."""
+    own = bed.folder / "static-cache"
+    own.mkdir()
+    (own / "images").symlink_to(CACHE / "images")
+    bed.cache = own
+    yield own
+    bed.cache = CACHE
+
+
+@pytest.fixture(scope="module")
+def template(bed: SystemBed, cache: Path) -> str:
+    path = bed.folder / "static.toml"
+    path.write_text('base = ["debian-13"]\nbundle = "static"\n')
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def worker(bed: SystemBed, archive: Path, template: str) -> str:
+    """A machine whose create was killed when it had begun to install the engine."""
+    built = bed.machine("bundle", "build", "docker", "--kind", "static", "--from", str(archive))
+    assert built.returncode == 0, built.stderr
+    cut = bed.popen("create", "-d", "libvirt", "-t", template, "--output", "json", NAME)
+    assert cut.stdout
+    for line in cut.stdout:
+        if json.loads(line)["data"].get("step") == "install":
+            break
+    assert cut.poll() is None
+    os.kill(cut.pid, signal.SIGKILL)
+    cut.wait()
+    cut.stdout.close()
+    made = bed.machine("create", "--resume", NAME)
+    assert made.returncode == 0, made.stderr
+    return NAME
+
+
+def on(bed: SystemBed, name: str, script: str) -> str:
+    """What a command on the machine prints."""
+    ran = bed.machine("ssh", name, script)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def remove_engine(bed: SystemBed, name: str) -> None:
+    """As if it had never been installed; its data and its configuration stay."""
+    on(
+        bed,
+        name,
+        "sudo systemctl stop docker.socket docker && sudo rm -r /usr/local/libexec/machine "
+        "/usr/local/bin/docker /usr/local/bin/dockerd /usr/local/lib/systemd/system/docker.*",
+    )
+
+
+def test_without_a_bundle_the_create_says_what_to_type(bed: SystemBed, template: str) -> None:
+    refused = bed.machine("create", "-d", "libvirt", "-t", template, "early")
+    assert refused.returncode == 3
+    assert "There is no static bundle of docker" in refused.stderr
+    assert "machine bundle build docker --kind static --from docker-VERSION.tgz" in refused.stderr
+    assert bed.machine("ls", "-q").stdout == ""
+
+
+def test_a_container_runs(
+    bed: SystemBed, worker: str, archive: Path, docker: str, image_tar: Path
+) -> None:
+    env = variables(bed, worker)
+    imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
+    assert imported.returncode == 0, imported.stderr
+    words = ("run", "-i", "--rm", "--init", "-p", "8080:80", "hello", "cat")
+    ran = bed.run(docker, *words, stdin="from here\n", env=env)
+    assert (ran.returncode, ran.stdout) == (0, "from here\n"), ran.stderr
+
+
+def test_every_program_of_it_is_the_bundles(bed: SystemBed, worker: str) -> None:
+    home = "/usr/local/libexec/machine/docker"
+    assert on(bed, worker, f"readlink {home}/current") == "26.1.5"
+    assert on(bed, worker, f"ls -A {home}").split() == ["26.1.5", "current"]
+    assert set(on(bed, worker, f"ls {home}/current").split()) == set(PROGRAMS)
+    run = on(
+        bed, worker, "for p in dockerd containerd; do sudo readlink /proc/$(pgrep -x $p)/exe; done"
+    )
+    assert run.split() == [f"{home}/26.1.5/dockerd", f"{home}/26.1.5/containerd"]
+    assert on(bed, worker, f"stat -c '%a %U' {home}/current/dockerd") == "755 root"
+    assert on(bed, worker, "ls /usr/bin/containerd /usr/sbin/dockerd 2>/dev/null || true") == ""
+    assert on(bed, worker, "ls -d /var/lib/machine/bundle* 2>/dev/null || true") == ""
+    assert on(bed, worker, "docker version -f '{{.Server.Version}}'").startswith("26.1.5")
+
+
+def test_provisioning_again_changes_nothing(bed: SystemBed, worker: str) -> None:
+    show = "systemctl show -P ActiveEnterTimestamp docker"
+    started = on(bed, worker, show)
+    for _ in range(2):
+        again = bed.machine("provision", worker)
+        assert again.returncode == 0, again.stderr
+        assert "nothing had to change" in again.stderr
+    assert on(bed, worker, show) == started
+
+
+_INSTALL = """
+import sys
+from pathlib import Path
+from machine.errors import EngineError
+from machine.host import Host
+from machine.store import Store
+from machine.workflows.bootstrap import Session
+
+session = Session.open(Host.load(Store(), sys.argv[1]))
+session.guest.put(Path(sys.argv[2]), "/var/tmp/other/archive/docker-99.0.0.tgz")
+try:
+    session.engine.install("/var/tmp/other", "static")
+except EngineError as exc:
+    print(exc.brief)
+session.close()
+"""
+
+
+def test_a_release_that_does_not_run_there_is_not_put_in_use(
+    bed: SystemBed, worker: str, tmp_path: Path
+) -> None:
+    other = archives.docker(tmp_path / "docker-99.0.0.tgz")
+    tried = bed.run(sys.executable, "-c", _INSTALL, worker, str(other))
+    assert tried.stdout == "The programs of the bundle do not run on this system\n", tried.stderr
+    home = "/usr/local/libexec/machine/docker"
+    assert on(bed, worker, f"ls -A {home}").split() == ["26.1.5", "current"]
+    assert on(bed, worker, "docker version -f '{{.Server.Version}}'").startswith("26.1.5")
+
+
+def test_it_is_there_after_a_restart(bed: SystemBed, worker: str, docker: str) -> None:
+    restarted = bed.machine("restart", worker)
+    assert restarted.returncode == 0, restarted.stderr
+    ran = bed.run(docker, "run", "--rm", "hello", "echo", "again", env=variables(bed, worker))
+    assert (ran.returncode, ran.stdout) == (0, "again\n"), ran.stderr
+    assert on(bed, worker, "systemctl is-system-running") == "running"
+
+
+def test_over_ssh_damaged_bytes_are_refused_on_the_guest(
+    bed: SystemBed, worker: str, cache: Path
+) -> None:
+    """The attached disk went with the first boot. The bytes are damaged before they are sent; it is
+    the guest that compares them."""
+    remove_engine(bed, worker)
+    path = cache / "bundles" / f"{BUNDLE}.tar"
+    with path.open("r+b") as file:
+        file.seek(-(1 << 20), os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    refused = bed.machine("provision", worker)
+    assert refused.returncode == 1
+    assert f"The bundle {BUNDLE} arrived damaged on the host" in refused.stderr
+    assert "archive/docker-26.1.5.tgz: FAILED" in refused.stderr
+    assert on(bed, worker, "command -v dockerd || true") == ""
+    verified = bed.machine("bundle", "verify", BUNDLE)
+    assert verified.returncode == 1
+    assert f"The bundle {BUNDLE} is damaged" in verified.stderr
+    with path.open("r+b") as file:
+        file.seek(-(1 << 20), os.SEEK_END)
+        file.write(byte)
+    assert bed.machine("bundle", "verify", BUNDLE).returncode == 0
+
+
+def test_over_ssh_it_is_installed_with_its_progress_shown(
+    bed: SystemBed, worker: str, docker: str
+) -> None:
+    mended = bed.machine("provision", worker)
+    assert mended.returncode == 0, mended.stderr
+    assert re.search(r"\d+ of \d+ MiB", mended.stderr)
+    ran = bed.run(docker, "run", "--rm", "hello", "echo", "back", env=variables(bed, worker))
+    assert (ran.returncode, ran.stdout) == (0, "back\n"), ran.stderr
+    assert on(bed, worker, "ls -d /var/lib/machine/bundle* 2>/dev/null || true") == ""
+
+
+def test_a_guest_without_iptables_is_told(bed: SystemBed, worker: str) -> None:
+    on(bed, worker, "sudo mv /usr/sbin/iptables /usr/sbin/iptables.gone")
+    refused = bed.machine("provision", worker)
+    assert refused.returncode == 1
+    assert "This guest has no iptables" in refused.stderr
+    on(bed, worker, "sudo mv /usr/sbin/iptables.gone /usr/sbin/iptables")
+
+
+def test_removal(bed: SystemBed, worker: str) -> None:
+    removed = bed.machine("rm", "-y", worker)
+    assert removed.returncode == 0, removed.stderr
+    assert bed.machine("ls", "-q").stdout == ""
