@@ -16,6 +16,7 @@ import typer
 
 from machine import registry
 from machine.cli import complete, context, output, progress
+from machine.download import is_url
 from machine.engine import GOARCH
 from machine.errors import BundleError, UsageError
 from machine.events import Reporter
@@ -58,9 +59,9 @@ def build(
         str, typer.Option("--os-version", help="packages: os-release VERSION_ID (13)")
     ] = "",
     source: Annotated[
-        str, typer.Option("--from", metavar="FILE", help="static: upstream's archive")
+        str, typer.Option("--from", metavar="FILE|URL", help="static: upstream's archive")
     ] = "",
-    sha256: Annotated[str, typer.Option(help="static: the digest that FILE must have")] = "",
+    sha256: Annotated[str, typer.Option(help="static: the digest that it must have")] = "",
     version: Annotated[
         str, typer.Option("--version", help="static: where FILE's name does not say it")
     ] = "",
@@ -79,14 +80,21 @@ def build(
     if kind == BundleKind.PACKAGES:
         system = (os_id or "debian", os_version or "13")
         make = partial(cache.build_packages, cls, *system, arch, report)
-    elif not source or "://" in source:
+    elif not source or ("://" in source and not (is_url(source) and sha256)):
         raise UsageError(
-            "A static bundle is made from a file, upstream's archive: --from FILE",
+            "A static bundle is made from upstream's archive: --from FILE, or --from URL with "
+            "the --sha256 that it must have",
             hint=obtain(cls, arch),
         )
     else:
-        file = Path(source)
-        make = partial(cache.build_static, cls, file, arch, report, version=version, sha256=sha256)
+
+        def make() -> Bundle:
+            file = cache.fetch(source, sha256, report) if is_url(source) else Path(source)
+            made = cache.build_static(cls, file, arch, report, version=version, sha256=sha256)
+            if is_url(source):
+                file.unlink()
+            return made
+
     made = progress.run({engine: make})[engine]
     if as_json:
         output.json_line("bundle", _data(made))

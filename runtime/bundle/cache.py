@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from machine import download
 from machine.engine import VERSION, Engine
 from machine.errors import BundleError, PreflightError
 from machine.events import Reporter
@@ -161,6 +162,21 @@ class BundleCache:
             lock = describe(engine, version, BundleKind.STATIC, ANY, ANY, arch, file.parent)
             return self._add(name, lock, work)
 
+    def fetch(self, url: str, sha256: str, report: Reporter) -> Path:
+        """Bring upstream's archive for ``build_static``; what a broken download left is gone on
+        with. The digest is the caller's: upstream publishes none. Raises DownloadFailed,
+        DigestMismatch, DiskFull."""
+        target = self.root / ".downloads" / download.file_name(url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with report.step("download", f"Downloading {target.name}"):
+            download.fetch(
+                url,
+                target,
+                download.Digest("sha256", sha256.lower()),
+                lambda done, total: report.progress("download", done, total),
+            )
+        return target
+
     def verify(self, bundle: Bundle) -> None:
         """Raises BundleError when the file is not the one that its description names."""
         if not bundle.path.is_file() or sha256_of(bundle.path) != bundle.sha256:
@@ -219,9 +235,9 @@ def obtain(engine: type[Engine], arch: str) -> str:
     if engine.archive is None:
         return f'Upstream has no static archive of {engine.name}: bundle = "packages"'
     return (
-        f"Download {engine.archive.location(arch)}\n"
-        f"and type: machine bundle build {engine.name} --kind static "
-        f"--from {engine.archive.name(arch)}"
+        f"machine bundle build {engine.name} --kind static "
+        f"--from {engine.archive.location(arch)} --sha256 HEX\n"
+        "or --from FILE, once you have it here"
     )
 
 

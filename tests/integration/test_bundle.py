@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import archives
+from tests.integration.files_server import FilesServer
 from tests.integration.test_cli import machine
 
 NAME = "docker-static-28.0.1-x86_64"
@@ -49,6 +50,25 @@ def test_a_bundles_life(source: Path, bundles: Path) -> None:
     assert (removed["kind"], removed["data"]) == ("removed", {"name": NAME})
     assert machine("bundle", "ls", "--output", "json").stdout.endswith('"data": []\n}\n')
     assert machine("bundle", "rm", NAME).returncode == 1
+
+
+def test_an_archive_by_its_location(source: Path, bundles: Path) -> None:
+    content = source.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    server = FilesServer()
+    try:
+        server.files["/docker-28.0.1.tgz"] = content
+        location = ("--from", f"{server.url}/docker-28.0.1.tgz")
+        wrong = machine(*BUILD, *location, "--sha256", "0" * 64)
+        assert wrong.returncode == 1
+        assert "is not what its checksum says" in wrong.stderr
+        built = machine(*BUILD, *location, "--sha256", digest.upper())
+    finally:
+        server.close()
+    assert built.returncode == 0, built.stderr
+    shown = json.loads(machine("bundle", "show", NAME).stdout)["data"]
+    assert shown["files"] == [["archive/docker-28.0.1.tgz", digest]]
+    assert not list((bundles / ".downloads").iterdir())
 
 
 def test_building_as_json_ends_with_the_bundle(source: Path) -> None:
@@ -90,8 +110,9 @@ def test_a_damaged_bundle_is_told_and_can_be_removed(source: Path, bundles: Path
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
-        ((), 2, "is made from a file, upstream's archive: --from FILE"),
-        (("--from", "https://example.org/docker-1.tgz"), 2, "is made from a file"),
+        ((), 2, "is made from upstream's archive: --from FILE"),
+        (("--from", "https://example.org/docker-1.tgz"), 2, "with the --sha256 that it must have"),
+        (("--from", "ftp://example.org/docker-1.tgz", "--sha256", "0" * 64), 2, "--from URL"),
         (("--from", "docker-28.0.1.tgz"), 1, "docker-28.0.1.tgz cannot be taken over: No such"),
         (("--from", "x.tgz"), 1, "The name x.tgz does not say which version it is"),
         (("--from", "x.tgz", "--version", "../1"), 1, "does not say which version"),
