@@ -114,7 +114,7 @@ def test_without_a_bundle_the_create_says_what_to_type(bed: SystemBed, template:
     refused = bed.machine("create", "-d", "libvirt", "-t", template, "early")
     assert refused.returncode == 3
     assert "There is no static bundle of docker" in refused.stderr
-    assert "machine bundle build docker --kind static --from docker-VERSION.tgz" in refused.stderr
+    assert "machine bundle build docker --kind static --from https://" in refused.stderr
     assert bed.machine("ls", "-q").stdout == ""
 
 

@@ -110,7 +110,7 @@ def test_it_is_found_for_every_guest_of_its_architecture_and_the_newest_wins(
 
 def test_a_guest_that_has_none_is_told_what_to_type(tmp_path: Path) -> None:
     cache = BundleCache(tmp_path / "cache")
-    typed = "machine bundle build docker --kind static --from docker-VERSION.tgz"
+    typed = "machine bundle build docker --kind static --from https://"
     with pytest.raises(PreflightError) as early:
         cache.preflight(DockerEngine, "static")
     assert typed in early.value.hint
