@@ -10,8 +10,8 @@ from machine.provisioners.systemd import Systemd
 
 # Only what is missing or older than the bundle's is installed. policy-rc.d keeps services from
 # starting (Debian Policy 9.3.3): the engine starts once, when its configuration is in place.
-# A dpkg that was killed half-way is brought to its end first. flock waits for another dpkg or apt
-# (a cloud image's first-boot updates): they hold the same lock files.
+# A dpkg that was killed half-way is brought to its end first. Another dpkg or apt (a cloud image
+# updates itself) has the lock for as long as it runs, and may take it between our two calls.
 _INSTALL: Final = """
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 cd {folder}
@@ -19,11 +19,15 @@ policy=/usr/sbin/policy-rc.d
 trap 'rm -f $policy' EXIT
 printf '#!/bin/sh\\nexit 101\\n' > $policy
 chmod 755 $policy
-tries=0
-until dpkg --force-confold --configure -a >/dev/null 2>/tmp/.machine-dpkg; do
-    grep -q 'lock' /tmp/.machine-dpkg && [ $tries -lt 90 ] || {{ cat /tmp/.machine-dpkg >&2; exit 1; }}
-    tries=$((tries + 1)); sleep 2
-done
+patiently() {{
+    tries=0
+    until said=$(dpkg --force-confold --force-unsafe-io "$@" 2>&1 >/dev/null); do
+        case $said in *'locked by '*' process'*) ;; *) tries=90 ;; esac
+        [ $tries -lt 90 ] || {{ echo "$said" >&2; exit 1; }}
+        tries=$((tries + 1)); sleep 2
+    done
+}}
+patiently --configure -a
 wanted=''
 for file in *.deb; do
     set -- $(dpkg-deb --show --showformat='${{Package}} ${{Version}}' "$file")
@@ -33,7 +37,7 @@ for file in *.deb; do
     esac
     wanted="$wanted $file"
 done
-[ -z "$wanted" ] || dpkg --force-confold --force-unsafe-io --install $wanted
+[ -z "$wanted" ] || patiently --install $wanted
 """
 
 
