@@ -83,6 +83,10 @@ def test_several_at_once_on_an_empty_store(bed: SystemBed) -> None:
     assert [row["name"] for row in listed] == names
     assert all(row["engine_version"] for row in listed), listed
     assert len({row["url"] for row in listed}) == len(names)
+    bed.machine("ssh", names[0], "echo from the first > letter", env=env)
+    sent = bed.machine("scp", "-q", f"{names[0]}:letter", f"{names[3]}:", env=env)
+    assert sent.returncode == 0, sent.stderr
+    assert bed.machine("ssh", names[3], "cat letter", env=env).stdout == "from the first\n"
     authorities = {
         (bed.folder / "several" / "machines" / name / "ca.pem").read_bytes() for name in names
     }

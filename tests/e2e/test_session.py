@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.testbed import SessionBed
+from tests.e2e.life import MachineLife
+from tests.e2e.testbed import Bed, SessionBed
 
 pytestmark = pytest.mark.e2e
 
@@ -50,12 +51,10 @@ def test_a_container_runs_by_way_of_a_forwarded_port(
     assert ran.stdout == "from a container\n", ran.stderr
 
 
-def test_it_restarts_and_keeps_its_forwards(session_bed: SessionBed, worker: str) -> None:
-    url = session_bed.machine("url", worker).stdout
-    restarted = session_bed.machine("restart", worker)
-    assert restarted.returncode == 0, restarted.stderr
-    assert session_bed.machine("url", worker).stdout == url
-    assert session_bed.machine("ssh", worker, "hostname").stdout == f"{worker}\n"
+class TestLife(MachineLife):
+    @pytest.fixture
+    def place(self, session_bed: SessionBed) -> Bed:
+        return session_bed
 
 
 def test_its_files_are_its_users_own(session_bed: SessionBed, worker: str) -> None:

@@ -15,7 +15,8 @@ import pexpect
 import pytest
 
 from machine import tls
-from tests.e2e.testbed import SystemBed
+from tests.e2e.life import MachineLife
+from tests.e2e.testbed import Bed, SystemBed
 
 pytestmark = pytest.mark.e2e
 
@@ -74,53 +75,10 @@ def test_values_stand_alone_on_standard_output(bed: SystemBed, worker: str) -> N
     assert bed.machine("config", worker).stdout.splitlines()[-1] == f"-H=tcp://{address}:2376"
 
 
-def test_ssh_passes_code_streams_and_input(bed: SystemBed, worker: str) -> None:
-    ran = bed.machine("ssh", worker, "cat; echo wrong >&2; exit 42", stdin="given\n")
-    assert (ran.returncode, ran.stdout, ran.stderr) == (42, "given\n", "wrong\n")
-
-
-def test_a_command_ends_while_standard_input_stays_open(bed: SystemBed, worker: str) -> None:
-    argv = [*bed.inside(), *bed.tool(), "ssh", worker, "echo out; exit 7"]
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=bed.environment,
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        assert (process.wait(60), process.stdout.read(), process.stderr.read()) == (7, "out\n", "")
-
-
 def test_much_output_on_standard_error_does_not_block(bed: SystemBed, worker: str) -> None:
     ran = bed.machine("ssh", worker, "head -c 8000000 /dev/zero | tr '\\0' x >&2; echo end")
     assert ran.stdout == "end\n"
     assert len(ran.stderr) == 8000000
-
-
-def test_files_go_there_and_back(bed: SystemBed, worker: str) -> None:
-    tree = bed.folder / "tree"
-    (tree / "in side").mkdir(parents=True)
-    (tree / "in side" / "ü.txt").write_text("text")
-    (tree / "run").write_bytes(b"#!/bin/sh\necho ran\n")
-    (tree / "run").chmod(0o755)
-    (tree / "big").write_bytes(b"0123456789abcdef" * 200_000)
-    there = bed.machine("scp", "-r", "-q", str(tree), f"{worker}:copied")
-    assert there.returncode == 0, there.stderr
-    assert bed.machine("ssh", worker, "copied/run").stdout == "ran\n"
-    back = bed.machine("scp", "-r", "-q", f"{worker}:copied", str(bed.folder / "back"))
-    assert back.returncode == 0, back.stderr
-    for name in ("in side/ü.txt", "run", "big"):
-        assert (bed.folder / "back" / name).read_bytes() == (tree / name).read_bytes()
-    assert (bed.folder / "back" / "run").stat().st_mode & 0o777 == 0o755
-    folder = bed.machine("scp", str(tree), f"{worker}:")
-    assert folder.returncode == 1
-    assert "Add -r" in folder.stderr
-    missing = bed.machine("scp", f"{worker}:nosuch", str(bed.folder))
-    assert missing.returncode == 1
-    assert "there is no such file or folder" in missing.stderr
 
 
 def test_the_guest_is_who_it_was_made_to_be(bed: SystemBed, worker: str) -> None:
@@ -139,15 +97,6 @@ def test_first_boot_secrets_are_gone(bed: SystemBed, worker: str) -> None:
     domain = bed.run("virsh", "dumpxml", "--inactive", worker).stdout
     assert "machine-identity" not in domain
     assert "machine-bundle" not in domain
-
-
-def test_provisioning_again_changes_nothing(bed: SystemBed, worker: str) -> None:
-    started = bed.machine("ssh", worker, "systemctl show -P ActiveEnterTimestamp docker").stdout
-    again = bed.machine("provision", worker)
-    assert again.returncode == 0, again.stderr
-    assert "nothing had to change" in again.stderr
-    now = bed.machine("ssh", worker, "systemctl show -P ActiveEnterTimestamp docker").stdout
-    assert now == started
 
 
 def test_another_host_key_is_refused_before_anything_is_sent(bed: SystemBed, worker: str) -> None:
@@ -248,29 +197,27 @@ def test_the_engine_answers_only_our_certificate(
     assert {worker, address, "localhost", "w.example.org"} <= names
 
 
-def test_certificates_are_renewed(bed: SystemBed, worker: str) -> None:
-    folder = bed.store / "machines" / worker
-    before = (folder / "server.pem").read_bytes()
-    renewed = bed.machine("regenerate-certs", "--force", "--client-certs", worker)
-    assert renewed.returncode == 0, renewed.stderr
-    assert (folder / "server.pem").read_bytes() != before
+def test_engine_options_that_dockerd_refuses_change_nothing(bed: SystemBed, worker: str) -> None:
+    record = bed.store / "machines" / worker / "config.json"
+    good = record.read_text()
+    data = json.loads(good)
+    data["HostOptions"]["EngineOptions"]["ArbitraryFlags"] = ["nosuch=1"]
+    record.write_text(json.dumps(data))
+    try:
+        refused = bed.machine("provision", worker)
+    finally:
+        record.write_text(good)
+    assert refused.returncode == 1
+    assert "dockerd refuses the engine options" in refused.stderr
+    assert "nosuch" in refused.stderr
     assert bed.machine("config", worker).returncode == 0
+    assert "nothing had to change" in bed.machine("provision", worker).stderr
 
 
-def test_it_stops_and_starts_with_the_same_address(bed: SystemBed, worker: str) -> None:
-    address = bed.machine("ip", worker).stdout
-    stopped = bed.machine("stop", worker)
-    assert stopped.returncode == 0, stopped.stderr
-    assert bed.machine("status", worker).stdout == "Stopped\n"
-    for words in (("env", worker), ("ssh", worker, "true"), ("url", worker)):
-        refused = bed.machine(*words)
-        assert (refused.returncode, refused.stdout) == (1, "")
-        assert "Host is not running" in refused.stderr
-    assert "already stopped" in bed.machine("stop", worker).stderr
-    started = bed.machine("start", worker)
-    assert started.returncode == 0, started.stderr
-    assert bed.machine("ip", worker).stdout == address
-    assert bed.machine("config", worker).returncode == 0
+class TestLife(MachineLife):
+    @pytest.fixture
+    def place(self, bed: SystemBed) -> Bed:
+        return bed
 
 
 def test_the_console_is_there(bed: SystemBed, worker: str) -> None:
@@ -278,6 +225,18 @@ def test_the_console_is_there(bed: SystemBed, worker: str) -> None:
     assert shown.returncode == 0
     assert "machine: identity" in shown.stdout
     assert "\x1b" not in shown.stdout
+
+
+def test_the_console_is_followed(bed: SystemBed, worker: str) -> None:
+    following = bed.popen("console", "-n", "0", "-f", worker)
+    assert following.stdout
+    try:
+        bed.machine("ssh", worker, "echo said on the console | sudo tee /dev/ttyS0")
+        assert following.stdout.readline().strip() == "said on the console"
+    finally:
+        following.kill()
+        following.wait()
+        following.stdout.close()
 
 
 def test_a_moved_store_keeps_working(bed: SystemBed, worker: str) -> None:
@@ -303,6 +262,31 @@ def test_a_name_and_an_address_are_taken_once(bed: SystemBed, worker: str) -> No
     assert outside.returncode == 2
     assert "no host address of the network" in outside.stderr
     assert bed.machine("ls", "-q").stdout == f"{worker}\n"
+
+
+def test_debian_12_with_engine_options(bed: SystemBed, docker: str, image_tar: Path) -> None:
+    made = bed.machine(
+        *("create", "-d", "libvirt", "-t", "debian-12"),
+        *("--engine-label", "tier=web", "--engine-opt", "log-driver=local"),
+        *("--engine-env", "MACHINE_TEST=a b", "--engine-registry-mirror", "https://m.example"),
+        *("--engine-insecure-registry", "r.example:5000", "old"),
+    )
+    assert made.returncode == 0, made.stderr
+    env = variables(bed, "old")
+    form = "{{json .Labels}} {{.LoggingDriver}} {{json .RegistryConfig.Mirrors}} {{.OSType}}"
+    info = bed.run(docker, "info", "-f", form, env=env)
+    wanted = '["provider=libvirt","tier=web"] local ["https://m.example/"] linux\n'
+    assert info.stdout == wanted, info.stderr
+    assert "r.example:5000" in bed.run(docker, "info", env=env).stdout
+    shown = bed.machine(
+        "ssh", "old", ". /etc/os-release; echo $VERSION_ID; sudo cat /proc/$(pidof dockerd)/environ"
+    )
+    assert shown.stdout.startswith("12\n")
+    assert "MACHINE_TEST=a b\0" in shown.stdout
+    imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
+    assert imported.returncode == 0, imported.stderr
+    assert bed.run(docker, "run", "--rm", "hello", "echo", "ran", env=env).stdout == "ran\n"
+    assert bed.machine("rm", "-y", "old").returncode == 0
 
 
 def test_removal_leaves_nothing(bed: SystemBed, worker: str, before: set[str]) -> None:
