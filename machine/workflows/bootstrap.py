@@ -159,7 +159,9 @@ def _close_cloud_init(guest: SshGuest) -> bytes | None:
     if not off and guest.get(CLOUD_INIT_RESULT) is None:
         return None
     # A user that the image brought along has none of the groups: cloud-init adds them to new ones.
-    guest.script(f"touch {CLOUD_INIT_OFF}\nusermod -aG docker {guest.user}\n", sudo=True)
+    guest.script(
+        f"touch {CLOUD_INIT_OFF}\ngroupadd -f docker\nusermod -aG docker {guest.user}\n", sudo=True
+    )
     return guest.get(CLOUD_INIT_STATUS) or b"{}"
 
 
