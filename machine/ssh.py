@@ -25,6 +25,8 @@ ALIAS: Final = "machine"
 so an address that changes does not matter."""
 KEEPALIVE: Final = 15
 CHUNK: Final = 32768
+_NOT_THERE: Final = 66
+"""sysexits.h's EX_NOINPUT, which cat does not use."""
 
 
 def known_hosts_line(public: str) -> str:
@@ -180,15 +182,17 @@ class SshGuest:
             self._forget(waiting)
 
     def get(self, path: str, *, sudo: bool = False) -> bytes | None:
-        if self.run("test", "-e", path, sudo=sudo, check=False).ok:
-            words = ("sudo", "-n", "--") if sudo and self.user != "root" else ()
-            code, stdout, stderr = self._execute(shlex.join((*words, "cat", "--", path)), b"", 60)
-            if code:
-                raise CommandFailed(
-                    f"{path} cannot be read on the host", code=code, details=_text(stderr)
-                )
-            return stdout
-        return None
+        words = ("sudo", "-n", "--") if sudo and self.user != "root" else ()
+        look = f'[ -e "$1" ] || exit {_NOT_THERE}; exec cat -- "$1"'
+        command = shlex.join((*words, "sh", "-c", look, "sh", path))
+        code, stdout, stderr = self._execute(command, b"", 60)
+        if code == _NOT_THERE:
+            return None
+        if code:
+            raise CommandFailed(
+                f"{path} cannot be read on the host", code=code, details=_text(stderr)
+            )
+        return stdout
 
     def sftp(self) -> paramiko.SFTPClient:
         """The SFTP session of this login, opened once."""

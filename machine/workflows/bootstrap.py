@@ -38,8 +38,9 @@ class Session:
     engine: Engine
 
     @classmethod
-    def open(cls, host: Host) -> Self:
-        guest = host.guest()
+    def open(cls, host: Host, login: SshGuest | None = None) -> Self:
+        """Log in, unless a login is handed over, and look which system it is."""
+        guest = login or host.guest()
         try:
             provisioner = detect(guest)
             return cls(host, guest, provisioner, host.engine(guest, provisioner))
@@ -95,12 +96,12 @@ def ensure_bundle(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
     return found
 
 
-def wait_for_ssh(host: Host) -> None:
-    """Return when a login succeeds. Ends early when the VM is not running any more, or its host
-    key is not ours. Raises TimedOut, DriverError, HostKeyMismatch."""
+def wait_for_ssh(host: Host) -> SshGuest:
+    """The first login that succeeds, for the caller to use and close. Ends early when the VM is not
+    running any more, or its host key is not ours. Raises TimedOut, DriverError, HostKeyMismatch."""
     last = ""
 
-    def login() -> bool:
+    def login() -> SshGuest | None:
         nonlocal last
         state = host.state()
         if state not in (State.RUNNING, State.STARTING, State.UNKNOWN):
@@ -110,13 +111,12 @@ def wait_for_ssh(host: Host) -> None:
                 hint=f"machine console {host.name}",
             )
         try:
-            host.guest(timeout=10).close()
+            return host.guest(timeout=10)
         except GuestUnreachable as exc:
             last = _one_line(exc)
-            return False
-        return True
+            return None
 
-    wait.until(
+    return wait.until(
         f'"{host.name}" to take a login over SSH',
         login,
         timeout=host.block.boot_timeout,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from machine import flags, record, registry
 from machine.errors import (
@@ -24,6 +24,9 @@ from machine.runtime.bundle import Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
 from machine.workflows import bootstrap, console, entries, remove
+
+if TYPE_CHECKING:
+    from machine.ssh import SshGuest
 
 BUNDLE_LABEL: Final = "machine-bundle"
 
@@ -156,6 +159,7 @@ class Walk:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._session: bootstrap.Session | None = None
+        self.login: SshGuest | None = None  # of the boot, for the session that follows
 
     @cached_property
     def image(self) -> Image:
@@ -171,13 +175,14 @@ class Walk:
     @property
     def session(self) -> bootstrap.Session:
         if self._session is None:
-            self._session = bootstrap.Session.open(self.host)
+            self._session = bootstrap.Session.open(self.host, self.login)
         return self._session
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        for each in (self._session, self.login):
+            if each is not None:
+                each.close()
+        self._session = self.login = None
 
 
 def _preflight(walk: Walk) -> None:
@@ -263,8 +268,9 @@ def _vm(walk: Walk) -> None:
 def _boot(walk: Walk) -> None:
     host = walk.host
     try:
-        bootstrap.wait_for_ssh(host)
+        walk.login = bootstrap.wait_for_ssh(host)
         if walk.image.first_boot is FirstBoot.CLOUD_INIT:
+            walk.close()  # what cloud-init changes of the user counts from the next login on
             bootstrap.wait_for_cloud_init(host)
     except GuestError:
         raise

@@ -90,7 +90,7 @@ def _start(host: Host) -> None:
         host.driver.start()
     with host.report.step("boot", "Waiting for SSH"):
         try:
-            bootstrap.wait_for_ssh(host)
+            bootstrap.wait_for_ssh(host).close()
         except (TimedOut, DriverError) as exc:
             exc.details = console.explain(host, exc.details)
             raise
