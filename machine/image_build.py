@@ -6,6 +6,7 @@ import lzma
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +54,7 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
     suite, arch = SUITES[release], os.uname().machine
     check(arch)
     mirror = apt_mirror()
-    archive, root = work / "root.tar", work / "root"
+    archive = work / "root.tar"
     packages = ",".join((*PACKAGES, KERNELS[arch]))
     with report.step("packages", f"Getting the packages of Debian {release}"):
         call(
@@ -70,10 +71,7 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
             archive,
             *(f"deb {mirror} {name} main" for name in (suite, f"{suite}-updates")),
         )
-    with report.step("disk", "Making the disk"):
-        root.mkdir()
-        as_root("tar", "-C", root, "-xpf", archive)
-        archive.unlink()
+    with report.step("disk", "Making the disk"), unpacked(archive) as root:
         as_root("sh", shipped_templates() / "_images" / "debian" / "finish.sh", root)
         kernel = next(iter(sorted((root / "boot").glob("vmlinuz-*"), reverse=True)))
         (work / "vmlinuz").write_bytes(kernel.read_bytes())
@@ -83,7 +81,6 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
         as_root(
             "mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "1", "-d", root, raw, f"{ROOT_MIB}M"
         )
-        as_root("rm", "-rf", root)
         call("qemu-img", "convert", "-O", "qcow2", raw, work / "disk.qcow2")
         raw.unlink()
     return "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
@@ -169,6 +166,21 @@ def cpio(entries: Iterable[tuple[str, bytes | None]]) -> bytes:
     return bytes(out)
 
 
+@contextmanager
+def unpacked(archive: Path) -> Iterator[Path]:
+    """The file system of a tar archive, with its owners, in a folder beside that is gone afterwards;
+    the archive goes at once. Device nodes are left out: an ordinary user cannot make them, and the
+    kernel makes its own at every boot (devtmpfs). Raises ImageError."""
+    root = archive.with_name("root")
+    root.mkdir()
+    try:
+        as_root("tar", "-C", root, "--exclude=./dev/*", "-xpf", archive)
+        archive.unlink()
+        yield root
+    finally:
+        as_root("rm", "-rf", root)  # its files may belong to subordinate ids
+
+
 def as_root(*argv: str | Path) -> None:
     """As root, or as the root of a user namespace in which the user's subordinate ids are mapped."""
     space = () if os.geteuid() == 0 else ("unshare", "--map-root-user", "--map-auto", "--")
@@ -181,5 +193,7 @@ def call(*argv: str | Path) -> None:
         raise ImageError(
             f"Building the image failed: {argv[0]} ended with code {result.code}",
             details="\n".join(result.stderr.strip().splitlines()[-8:]),
-            hint="Is the package mirror reachable? apt-get update shows it.",
+            hint="Is the package mirror reachable? apt-get update shows it."
+            if argv[0] == "mmdebstrap"
+            else "",
         )

@@ -6,13 +6,14 @@ the stock initramfs, netplan and cloud-init, and nothing of ours in it.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from machine.image_build import apt_mirror, as_root, call
+from machine.image_build import apt_mirror, as_root, call, unpacked
 from machine.paths import cache_root
 
 NAME: Final = "foreign-debian-13.qcow2"
@@ -93,10 +94,11 @@ def build(target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".foreign-", dir=target.parent) as name:
         work = Path(name)
         work.chmod(0o755)  # the root of a user namespace has to look in
-        archive, root, disk = work / "root.tar", work / "root", work / "disk.raw"
+        archive, disk = work / "root.tar", work / "disk.raw"
         mirror = apt_mirror()
         call(
             "mmdebstrap",
+            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
             "--variant=minbase",
             f"--include={','.join(PACKAGES)}",
             "--aptopt=APT::Install-Recommends false",
@@ -104,10 +106,8 @@ def build(target: Path) -> None:
             archive,
             *(f"deb {mirror} {suite} main" for suite in ("trixie", "trixie-updates")),
         )
-        root.mkdir()
-        as_root("tar", "-C", root, "-xpf", archive)
-        as_root("sh", "-c", FINISH, "sh", root, work)
-        as_root("rm", "-rf", root)
+        with unpacked(archive) as root:
+            as_root("sh", "-c", FINISH, "sh", root, work)
         install_grub(disk, (work / "boot.img").read_bytes(), (work / "core.img").read_bytes())
         whole = work / NAME
         call("qemu-img", "convert", "-c", "-O", "qcow2", disk, whole)
