@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from machine.cli import output
 from machine.errors import MachineError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from machine.cli.live import Display
 
 T = TypeVar("T")
+BETWEEN: Final = 3.0
+"""Seconds between two plain lines of a transfer."""
 
 _displays: list[Display] = []
 
@@ -49,12 +52,13 @@ def _close() -> None:
 
 
 class Lines:
-    """One line a step when it ends, with its seconds; a tenth of a long transfer at a time."""
+    """One line a step when it ends, with its seconds; a transfer that takes long says how far it is
+    every few seconds."""
 
     def __init__(self, *, prefix: bool) -> None:
         self._prefix = prefix
         self._titles: dict[tuple[str, str], str] = {}
-        self._tenths: dict[tuple[str, str], int] = {}
+        self._said: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
@@ -76,13 +80,13 @@ class Lines:
     def _progress(
         self, name: str, key: tuple[str, str], done: int, total: int | None, unit: str
     ) -> None:
-        if not total or total < 32 << 20:
+        now = time.monotonic()
+        if now - self._said.setdefault(key, now) < BETWEEN:
             return
-        tenth = done * 10 // total
-        if tenth != self._tenths.get(key, 0):
-            self._tenths[key] = tenth
-            amount = f"{done >> 20} of {total >> 20} MiB" if unit == "B" else f"{done} of {total}"
-            output.say(f"{name}  {amount}")
+        self._said[key] = now
+        size, suffix = (1 << 20, " MiB") if unit == "B" else (1, "")
+        of = f" of {total // size}" if total else ""
+        output.say(f"{name}  {done // size}{of}{suffix}")
 
 
 def _json(event: Event) -> None:
