@@ -30,7 +30,7 @@ _VOLUME: Final = re.compile(r"machine-(?!base-|probe-)(?P<name>.+)-(?P<id>[0-9a-
 def findings(store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
     found = [*kvm_device(fix=fix), *_daemon(fix=fix)]
     for conn in connection.opened():
-        found += _orphaned_domains(conn, store, known_ids, fix=fix)
+        found += orphaned_domains(conn, store, known_ids, fix=fix)
         found += _orphaned_volumes(conn, known_ids, fix=fix)
     return found
 
@@ -98,7 +98,7 @@ def _answers() -> bool:
     return True
 
 
-def _orphaned_domains(
+def orphaned_domains(
     conn: Any, store: Path, known_ids: frozenset[str], *, fix: bool
 ) -> Iterator[Finding]:
     """Domains with our mark that no record knows. Those that name this store are removed when
