@@ -22,7 +22,7 @@ def machine(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         env={**os.environ, **env},
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -21,21 +21,10 @@ from machine.errors import CatalogueError, ImageError
 from machine.events import Event, Note, Reporter
 from machine.images import ImageCache
 from tests.integration.files_server import FilesServer, Manner
+from tests.integration.test_cli import machine
 
 RAW = (bytes(510) + b"\x55\xaa") + random.Random(3).randbytes((2 << 20) - 512)
 """2 MiB that begin as a disk does."""
-
-
-def machine(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "machine", *words],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **env},
-        check=False,
-        timeout=120,
-    )
 
 
 def qemu_img(*words: str | Path) -> None:
