@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Final
 from machine.download import Digest, is_url
 from machine.errors import CatalogueError
 from machine.paths import shipped_images, user_images
-from machine.tomlfile import TomlFile
+from machine.tomlfile import TomlFile, unknown
 
 _TEXTS: Final = ("os", "os_version")
 _PLACE: Final = ("url", "checksums", "digest")
@@ -53,14 +52,14 @@ def read(path: Path, *, own: bool = False) -> Iterator[Source]:
         places = {key: value for key, value in entry.items() if key not in _TEXTS}
         for arch, place in places.items():
             if not isinstance(place, dict):
-                raise file.mistake((name, arch), _unknown(arch, _TEXTS))
+                raise file.mistake((name, arch), unknown(arch, _TEXTS))
             yield Source(name, **texts, arch=arch, own=own, **_place(file, (name, arch), place))
 
 
 def _place(file: TomlFile, keys: tuple[str, str], place: dict[str, Any]) -> dict[str, Any]:
     for key in place:
         if key not in _PLACE:
-            raise file.mistake((*keys, key), _unknown(key, _PLACE))
+            raise file.mistake((*keys, key), unknown(key, _PLACE))
     texts: dict[str, Any] = {key: _text(file, (*keys, key), value) for key, value in place.items()}
     if "url" not in texts or ("checksums" in texts) == ("digest" in texts):
         raise file.mistake(keys, "needs `url`, and either `checksums` or `digest`")
@@ -83,8 +82,3 @@ def _text(file: TomlFile, keys: tuple[str, ...], value: object) -> str:
     if not isinstance(value, str) or not value:
         raise file.mistake(keys, f"is {value!r}, and must be text")
     return value
-
-
-def _unknown(key: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return "unknown key" + (f"; did you mean {close[0]}?" if close else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from machine import flags, registry
 from machine.errors import BadOption, DriverNotFound, TemplateError
 from machine.model import BundleKind
 from machine.paths import shipped_templates, user_templates
-from machine.tomlfile import TomlFile
+from machine.tomlfile import TomlFile, unknown
 
 _RANGES: Final = {"cpus": (1, 255), "memory_mib": (256, 4 << 20), "disk_gib": (4, 64 << 10)}
 
@@ -125,7 +125,7 @@ def _check_driver(file: TomlFile, name: str, table: Mapping[str, Any]) -> None:
     options = {each.key: each for each in flags.options(name, driver.config_type)}
     for key, value in table.items():
         if key not in options:
-            raise file.mistake((name, key), _unknown(key, options))
+            raise file.mistake((name, key), unknown(key, options))
         try:
             flags.typed(options[key], value, "")
         except BadOption as exc:
@@ -138,7 +138,7 @@ def _problem(key: str, value: object) -> str:
         listed = isinstance(value, list) and all(isinstance(each, str) for each in value)
         return "" if listed else f"is {value!r}, and must be a list of template names"
     if key not in _KEYS:
-        return _unknown(key, [*_KEYS, "base"])
+        return unknown(key, [*_KEYS, "base"])
     kind = _KEYS[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         return f"is {value!r}, and must be {'a whole number' if kind is int else 'text'}"
@@ -155,11 +155,6 @@ def _problem(key: str, value: object) -> str:
         if value not in engines:
             return f"is {value!r}, and must be one that is installed: {', '.join(engines)}"
     return ""
-
-
-def _unknown(key: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    return "unknown key" + (f"; did you mean {close[0]}?" if close else "")
 
 
 _KEYS: Final = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ class TomlFile:
         """The error to raise: "FILE:LINE: KEY.KEY: problem", which editors turn into a link."""
         line = line_of(self.text, keys)
         return self.failed(f"{self.path}:{line}: {'.'.join(keys)}: {problem}", hint=hint)
+
+
+def unknown(key: str, known: Collection[str]) -> str:
+    """The problem of a key that is none of these."""
+    close = difflib.get_close_matches(key, known, 1)
+    return "unknown key" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def line_of(text: str, keys: Sequence[str]) -> int:

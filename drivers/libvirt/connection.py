@@ -83,11 +83,16 @@ def is_session(uri: str) -> bool:
     return uri.partition("?")[0].endswith("/session")
 
 
+def is_remote(uri: str) -> bool:
+    parts = urlsplit(uri)
+    return bool(parts.hostname) and not parts.scheme.endswith("+unix")
+
+
 def remote_host(uri: str) -> str:
     """The computer that a URI leads to, as this one reaches it; "" for this one. The name in a
     qemu+ssh URI may be an alias of the user's ssh configuration: ssh says what it stands for."""
     parts = urlsplit(uri)
-    if not parts.hostname or parts.scheme.endswith("+unix"):
+    if not is_remote(uri) or not parts.hostname:
         return ""
     if parts.scheme.endswith("+ssh") and command.which("ssh"):
         shown = command.run("ssh", "-G", parts.hostname, check=False).stdout
@@ -117,9 +122,9 @@ def code(exc: BaseException) -> int:
 
 def _remedy(uri: str, message: str) -> str:
     parts = urlsplit(uri)
-    if parts.hostname and not parts.scheme.endswith("+unix"):
+    if is_remote(uri):
         if parts.scheme.endswith("+ssh"):
-            login = f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname
+            login = f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)
             return (
                 f"ssh {login} virsh -c qemu:///system list   must work without a question:\n"
                 "a key, its user in the group libvirt there, and libvirtd running"

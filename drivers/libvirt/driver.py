@@ -61,7 +61,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         uri = connection.resolve(self.facts.uri or self.config.uri)
         conn = connection.connect(uri)
         preflight.name(conn, self.host.name, self.host.id)
-        session, remote = connection.is_session(uri), connection.remote_host(uri)
+        session, remote = connection.is_session(uri), connection.is_remote(uri)
         if not (session or remote):
             for finding in findings.kvm_device(fix=False):
                 self.report.warn(f"{finding.text}. Type: {finding.remedy}")
@@ -79,7 +79,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 self.facts,
                 uri=uri,
                 session=session,
-                forwarded=session or bool(remote),
+                forwarded=session or remote,
                 mac=self._mac("nic"),
             )
         )
@@ -358,7 +358,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     def _forwards(self, guest_engine_port: int) -> str:
         facts = self.facts
-        bind = "" if connection.remote_host(facts.uri) else "127.0.0.1"
+        bind = "" if connection.is_remote(facts.uri) else "127.0.0.1"
         return forward.rules(bind, facts.ssh_port, facts.engine_port, guest_engine_port)
 
     def _lan_address(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,6 @@ _SUBJECT: Final = "libvirt"
 _KVM: Final = Path("/dev/kvm")
 _OLD: Final = 24 * 3600
 """Seconds after which a volume without a machine is no create's that is still at work."""
-_VOLUME: Final = re.compile(r"machine-(?!base-|probe-)(?P<name>.+)-(?P<id>[0-9a-f]{8})-[a-z0-9.]+")
 
 
 def findings(store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
@@ -150,20 +148,18 @@ def _orphaned_volumes(conn: Any, known_ids: frozenset[str], *, fix: bool) -> Ite
     alive = {each.UUIDString()[:8] for each in conn.listAllDomains()}
     alive |= {each[:8] for each in known_ids}
     for volume in pool.listAllVolumes():
-        match = _VOLUME.fullmatch(volume.name())
-        if match is None or match["id"] in alive:
-            continue
         name = volume.name()
+        owner = storage.owner(name)
+        if owner is None or owner[1] in alive:
+            continue
         changed = ElementTree.fromstring(volume.XMLDesc()).findtext(  # noqa: S314
             "target/timestamps/mtime"
         )
         if fix and changed and time.time() - float(changed) > _OLD:
             storage.delete(pool, name)
-            text = f'the volume {name} was removed: the machine "{match["name"]}" is gone'
+            text = f'the volume {name} was removed: the machine "{owner[0]}" is gone'
             yield Finding("ok", _SUBJECT, text, fixed=True)
         else:
-            text = (
-                f'the volume {name} is left of a machine "{match["name"]}" of no store known here'
-            )
+            text = f'the volume {name} is left of a machine "{owner[0]}" of no store known here'
             remedy = f"virsh -c {conn.getURI()} vol-delete --pool {storage.OURS} {name}"
             yield Finding("warning", _SUBJECT, text, remedy)

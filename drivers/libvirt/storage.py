@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ SYSTEM_PATH: Final = "/var/lib/libvirt/images/machine"
 READY: Final = ".ready"
 """Suffix of the empty volume that says that an upload came to its end."""
 CHUNK: Final = 256 * 1024
+_OWN: Final = re.compile(r"machine-(?!base-|probe-)(.+)-([0-9a-f]{8})-[a-z0-9.]+")
 
 
 def pool(conn: Any, name: str, *, session: bool) -> Any:
@@ -144,6 +146,13 @@ def disk(where: Any, name: str, disk_gib: int, backing: str = "") -> str:
 def prefix(host_name: str, host_id: str) -> str:
     """What the names of a machine's own volumes begin with."""
     return f"machine-{host_name}-{host_id[:8]}-"
+
+
+def owner(name: str) -> tuple[str, str] | None:
+    """The reverse of ``prefix``: whose volume it is by its name, a machine's name and the first
+    eight digits of its id; None for what is shared, or not ours."""
+    match = _OWN.fullmatch(name)
+    return (match[1], match[2]) if match else None
 
 
 def delete_all(where: Any, name_prefix: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
@@ -33,7 +32,7 @@ def ls(output_format: context.Output = "text") -> None:
     cache = BundleCache()
     bundles = cache.list()
     if context.is_json(output_format):
-        output.envelope("bundles", [_data(each) for each in bundles])
+        output.envelope("bundles", [output.plain(each) for each in bundles])
     else:
         heads = ("NAME", "KIND", "VERSION", "FOR", "ARCH", "SHA256", "MIB")
         output.table(heads, [_row(each) for each in bundles])
@@ -45,7 +44,7 @@ def ls(output_format: context.Output = "text") -> None:
 def show(ref: Ref, output_format: context.Output = "json") -> None:
     """Print what is known of a bundle, as JSON."""
     context.is_json(output_format)
-    output.envelope("bundle", _data(BundleCache().get(ref)))
+    output.envelope("bundle", output.plain(BundleCache().get(ref)))
 
 
 @app.command()
@@ -97,7 +96,7 @@ def build(
 
     made = progress.run({engine: make})[engine]
     if as_json:
-        output.json_line("bundle", _data(made))
+        output.json_line("bundle", output.plain(made))
         return
     output.say(f"Made {made.name}: {made.engine} {made.version} for {_system(made)}, {made.arch}")
     output.value(made.sha256)
@@ -110,7 +109,7 @@ def verify(ref: Ref, output_format: context.Output = "text") -> None:
     bundle = BundleCache().get(ref)
     BundleCache().verify(bundle)
     if as_json:
-        output.envelope("bundle", _data(bundle))
+        output.envelope("bundle", output.plain(bundle))
     else:
         output.say(f"{ref} is as it was made")
 
@@ -171,7 +170,3 @@ def _system(bundle: Bundle) -> str:
     if bundle.os_id == ANY:
         return "any distribution"
     return f"{bundle.os_id} {bundle.os_version}"
-
-
-def _data(bundle: Bundle) -> dict[str, object]:
-    return {**dataclasses.asdict(bundle), "path": str(bundle.path)}

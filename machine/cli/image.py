@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +49,7 @@ def ls(
         )
     others = _others(cache.names()) if all_ else []
     if context.is_json(output_format):
-        output.envelope("images", [*map(_data, images), *others])
+        output.envelope("images", [*map(output.plain, images), *others])
         return
     rows: list[tuple[str, ...]] = [
         (
@@ -82,7 +81,7 @@ def ls(
 @app.command()
 def show(ref: Ref) -> None:
     """Print what is known of an image, as JSON."""
-    output.envelope("image", _data(ImageCache().find(ref)))
+    output.envelope("image", output.plain(ImageCache().find(ref)))
 
 
 @app.command()
@@ -204,7 +203,7 @@ def _make(
     said = (lambda name: left) if left else None
     image = progress.run({name: lambda: job(report)}, left=said)[name]
     if as_json:
-        output.json_line("image", _data(image))
+        output.json_line("image", output.plain(image))
     else:
         output.value(image.digest)
 
@@ -230,7 +229,7 @@ def _digest(text: str) -> Digest | None:
 
 
 def _others(here: tuple[str, ...]) -> list[dict[str, str]]:
-    """What could be here and is not: in the form of ``_data``, as far as it is known."""
+    """What could be here and is not: in the form of ``output.plain``, as far as it is known."""
     return [
         {
             "name": name,
@@ -257,8 +256,3 @@ def _made_from(digest: str) -> list[str]:
         if block is not None and digest and block.image_digest == digest:
             found.append(name)
     return found
-
-
-def _data(image: Image) -> dict[str, object]:
-    data = dataclasses.asdict(image)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from machine.errors import DriverNotFound, HostExists, HostNotFound, MachineError
@@ -31,6 +33,12 @@ def say(text: str) -> None:
 def ask(question: str) -> None:
     """A prompt; the answer is typed on the same line."""
     print(f"{question} (y/n): ", end="", file=sys.stderr, flush=True)
+
+
+def plain(thing: Any) -> dict[str, Any]:
+    """A dataclass's fields as JSON takes them."""
+    data = dataclasses.asdict(thing)
+    return {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}
 
 
 def envelope(kind: str, data: Any) -> None:

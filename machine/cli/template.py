@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +25,7 @@ def ls(output_format: context.Output = "text") -> None:
         except TemplateError as exc:
             output.say(f"Warning: {exc.brief}")
     if context.is_json(output_format):
-        output.envelope("templates", [_data(each) for each in found])
+        output.envelope("templates", [output.plain(each) for each in found])
         return
     output.table(
         ("NAME", "IMAGE", "CPUS", "MEMORY MIB", "DISK GIB"),
@@ -41,7 +39,7 @@ def ls(output_format: context.Output = "text") -> None:
 @app.command()
 def show(ref: Ref) -> None:
     """Print a template with all its bases laid under it, as JSON."""
-    output.envelope("template", _data(templates.find(ref)))
+    output.envelope("template", output.plain(templates.find(ref)))
 
 
 @app.command()
@@ -53,8 +51,3 @@ def validate(ref: Ref) -> None:
     if found.image not in ImageCache().known():
         output.say(f"Not known here: the image {found.image} (machine image ls --all)")
     output.say(f"{found.path} is valid")
-
-
-def _data(template: templates.HostTemplate) -> dict[str, object]:
-    data = dataclasses.asdict(template)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}

@@ -20,15 +20,13 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.images import ImageCache
 from machine.model import Can, EngineOptions, FirstBoot, Identity, Image, Medium, VmSpec
-from machine.runtime.bundle import Bundle, BundleCache
+from machine.runtime.bundle import LABEL, Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
 from machine.workflows import bootstrap, console, entries, remove
 
 if TYPE_CHECKING:
     from machine.ssh import SshGuest
-
-BUNDLE_LABEL: Final = "machine-bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +249,7 @@ def _vm(walk: Walk) -> None:
     )
     media: tuple[Medium, ...] = ()
     if Can.MEDIA in host.driver.can:
-        media = (Medium(BUNDLE_LABEL, walk.bundle.path, walk.bundle.sha256),)
+        media = (Medium(LABEL, walk.bundle.path, walk.bundle.sha256),)
     host.driver.create(
         VmSpec(
             cpus=block.cpus,

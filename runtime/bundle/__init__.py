@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from machine.runtime.bundle.cache import BundleCache, obtain
-from machine.runtime.bundle.delivery import deliver, discard
+from machine.runtime.bundle.delivery import LABEL, deliver, discard
 from machine.runtime.bundle.lock import ANY, Bundle
 
-__all__ = ["ANY", "Bundle", "BundleCache", "deliver", "discard", "obtain"]
+__all__ = ["ANY", "LABEL", "Bundle", "BundleCache", "deliver", "discard", "obtain"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from machine.download import Digest
 from machine.engine import Engine
 from machine.errors import BundleError
 
@@ -108,5 +108,4 @@ def read(path: Path) -> Bundle:
 
 
 def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Digest.of(path, "sha256").hex
