@@ -28,7 +28,7 @@ class HostRef:
 class Driver(ABC, Generic[C, F]):
     """One host, as its provider sees it.
 
-    The core calls, in this order: ``preflight``, ``create``, ``address``, ``settle``; later
+    The core calls, in this order: ``preflight``, ``reserve``, ``create``, ``address``, ``settle``; later
     ``state``, ``address``, the power verbs, ``remove``. A killed create is called again from the
     start of the same call, with the facts of the last ``save``.
     """
@@ -61,6 +61,12 @@ class Driver(ABC, Generic[C, F]):
     def preflight(self) -> None:
         """Called before anything is made; makes nothing. Raises PreflightError saying what is
         missing and the exact remedy. Checks this machine's own config too (address, pool)."""
+
+    def reserve(self, engine_port: int) -> Address | None:
+        """Called before ``create``: choose how the host will be reached, and keep it, so that its
+        certificate is there at its first boot. Twice is fine; ``remove`` gives it back. None where
+        only the provider can tell, once the host is there."""
+        return None
 
     @abstractmethod
     def create(self, spec: VmSpec) -> None:

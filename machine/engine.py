@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from machine.errors import BadOption
 from machine.guest import Guest
-from machine.model import Address, EngineInfo, EngineOptions, TlsFiles
+from machine.model import Address, EngineInfo, EngineOptions, GuestFile, TlsFiles
 from machine.provisioner import Provisioner
 
 VERSION: Final = re.compile(r"\d[0-9A-Za-z.+~-]*")
@@ -67,6 +67,7 @@ class Engine(ABC):
     name: ClassVar[str]
     port: ClassVar[int]  # its TLS listener
     service: ClassVar[str]  # what its log is found under on a guest
+    unit: ClassVar[str]  # what the service manager starts it by
     archive: ClassVar[Archive | None] = None  # None: there are no static bundles of it
 
     def __init__(self, guest: Guest, provisioner: Provisioner) -> None:
@@ -93,6 +94,20 @@ class Engine(ABC):
     def configure(self, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls) -> bool:
         """Write daemon configuration, TLS files and unit drop-in; True if anything changed.
         Keys of the user's that are already in the configuration are kept. Does not restart."""
+
+    @classmethod
+    def boots_configured(cls, options: EngineOptions) -> bool:
+        """Whether ``first_boot`` can configure it before it ever ran. False for options that it
+        has to look at itself before they are believed: those go the way of ``configure``."""
+        return False
+
+    @classmethod
+    def first_boot(
+        cls, kind: str, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls
+    ) -> tuple[GuestFile, ...]:
+        """What ``configure`` would write on a host that has the engine from a bundle of ``kind``
+        and ran it never, and what starts it at every boot. Called when ``boots_configured``."""
+        raise NotImplementedError
 
     @abstractmethod
     def restart(self) -> None:

@@ -21,8 +21,11 @@ MachineError                    1   brief, details, hint
 │   └── DigestMismatch
 ├── DiskFull                        of the cache
 ├── BundleError
+├── LayerError                      damaged, or open to others
+│   └── LayerNotFound
 ├── DriverError
 │   ├── DriverNotFound
+│   ├── WarmRefused                 no warm start here; something else is done instead
 │   └── Unsupported
 ├── GuestError                      something went wrong on the host
 │   ├── GuestUnreachable
@@ -159,6 +162,14 @@ class BundleError(MachineError):
     pass
 
 
+class LayerError(MachineError):
+    pass
+
+
+class LayerNotFound(LayerError):
+    pass
+
+
 class DriverError(MachineError):
     """The provider refused or failed."""
 
@@ -166,6 +177,11 @@ class DriverError(MachineError):
 class DriverNotFound(DriverError):
     def __init__(self, name: str, hint: str = "") -> None:
         super().__init__(f'Driver "{name}" not found.', hint=hint)
+
+
+class WarmRefused(DriverError):
+    """A machine cannot start from saved memory; ``brief`` says why. Made for the caller that then
+    starts it cold."""
 
 
 class Unsupported(DriverError):

@@ -37,6 +37,7 @@ PACKAGES: Final = (
     "systemd-timesyncd",
     "udev",
 )
+_SHIPPED: Final = shipped_templates() / "_images" / "debian"
 ROOT_MIB: Final = 3072
 """The file system's size in the image; a machine's own disk is larger, and it grows at boot."""
 PROGRAMS: Final = {
@@ -44,12 +45,13 @@ PROGRAMS: Final = {
     "mke2fs": "e2fsprogs",
     "qemu-img": "qemu-utils",
     "busybox": "busybox-static",
+    "zstd": "zstd",
 }
 
 
 def build_debian(release: str, work: Path, report: Reporter) -> str:
-    """Make ``disk.qcow2``, ``vmlinuz`` and ``initrd`` in ``work``; answers the kernel's command
-    line. As root, or as a user with subordinate ids (unshare). Raises
+    """Make ``disk.qcow2``, ``vmlinuz``, ``initrd`` and ``tree.tar.zst`` in ``work``; answers the
+    kernel's command line. As root, or as a user with subordinate ids (unshare). Raises
     PreflightError for what is missing, ImageError when a program fails."""
     suite, arch = SUITES[release], os.uname().machine
     check(arch)
@@ -72,18 +74,29 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
             *(f"deb {mirror} {name} main" for name in (suite, f"{suite}-updates")),
         )
     with report.step("disk", "Making the disk"), unpacked(archive) as root:
-        as_root("sh", shipped_templates() / "_images" / "debian" / "finish.sh", root)
+        archive.unlink()
+        as_root("sh", _SHIPPED / "finish.sh", root)
+        seal(root)
         kernel = next(iter(sorted((root / "boot").glob("vmlinuz-*"), reverse=True)))
         (work / "vmlinuz").write_bytes(kernel.read_bytes())
         version = kernel.name.removeprefix("vmlinuz-")
         (work / "initrd").write_bytes(initramfs(root / "usr" / "lib" / "modules" / version))
-        raw = work / "disk.raw"
-        as_root(
-            "mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "1", "-d", root, raw, f"{ROOT_MIB}M"
-        )
-        call("qemu-img", "convert", "-O", "qcow2", raw, work / "disk.qcow2")
-        raw.unlink()
+        make_disk(root, work / "disk.qcow2")
+        as_root("tar", "-C", root, "-I", "zstd -T0", "-cf", work / "tree.tar.zst", ".")
     return "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
+
+
+def seal(root: Path) -> None:
+    """Take out of an unpacked system what no two guests may share: keys, ids, logs. Twice is fine."""
+    as_root("sh", _SHIPPED / "seal.sh", root)
+
+
+def make_disk(root: Path, disk: Path) -> None:
+    """A qcow2 that is one ext4 file system with the content of a folder."""
+    raw = disk.with_suffix(".raw")
+    as_root("mke2fs", "-q", "-t", "ext4", "-L", "root", "-m", "1", "-d", root, raw, f"{ROOT_MIB}M")
+    call("qemu-img", "convert", "-O", "qcow2", raw, disk)
+    raw.unlink()
 
 
 def check(arch: str) -> None:
@@ -126,7 +139,7 @@ def initramfs(modules: Path) -> bytes:
     assert busybox  # check() was called
     files = {
         "bin/busybox": Path(busybox).read_bytes(),
-        "init": (shipped_templates() / "_images" / "debian" / "init.sh").read_bytes(),
+        "init": (_SHIPPED / "init.sh").read_bytes(),
         "modules/order": "\n".join(names).encode(),
     }
     for path, name in zip(wanted, names, strict=True):
@@ -167,15 +180,14 @@ def cpio(entries: Iterable[tuple[str, bytes | None]]) -> bytes:
 
 
 @contextmanager
-def unpacked(archive: Path) -> Iterator[Path]:
-    """The file system of a tar archive, with its owners, in a folder beside that is gone afterwards;
-    the archive goes at once. Device nodes are left out: an ordinary user cannot make them, and the
-    kernel makes its own at every boot (devtmpfs). Raises ImageError."""
-    root = archive.with_name("root")
+def unpacked(archive: Path, work: Path | None = None) -> Iterator[Path]:
+    """The file system of a tar archive, with its owners, in a folder ``root`` of ``work`` (or else
+    beside it) that is gone afterwards. Device nodes are left out: an ordinary user cannot make
+    them, and the kernel makes its own at every boot (devtmpfs). Raises ImageError."""
+    root = (work or archive.parent) / "root"
     root.mkdir()
     try:
         as_root("tar", "-C", root, "--exclude=./dev/*", "-xpf", archive)
-        archive.unlink()
         yield root
     finally:
         as_root("rm", "-rf", root)  # its files may belong to subordinate ids

@@ -7,14 +7,16 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from machine import manifest
 from machine.disk_image import Qcow2
-from machine.download import Digest
 from machine.errors import DigestMismatch, ImageError
 from machine.model import FirstBoot, Image
 
 MANIFEST: Final = "image.json"
 DISK: Final = "disk.qcow2"
-_FILES: Final = (DISK, "vmlinuz", "initrd")
+TREE: Final = "tree.tar.zst"
+"""The file system of an image that we built, which layers are made of."""
+_FILES: Final = (DISK, "vmlinuz", "initrd", TREE)
 
 
 def facts(
@@ -37,39 +39,37 @@ def facts(
 
 def describe(folder: Path, name: str, known: dict[str, Any]) -> None:
     """Write the manifest: from then on the folder is an image. Raises OSError."""
-    files = {file: _entry(folder / file) for file in _FILES if (folder / file).exists()}
-    write(folder, {"name": name, **known, "files": files})
+    write(folder, {"name": name, **known, "files": manifest.entries(folder, _FILES)})
 
 
-def write(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
+def write(folder: Path, described: dict[str, Any]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(described, indent=2))
 
 
 def read(folder: Path) -> Image:
     """Cheap: sizes and times of the files are compared, not their content. Raises ImageError."""
-    manifest = _manifest(folder)
+    described = _manifest(folder)
     try:
-        for name, entry in manifest["files"].items():
-            found = (folder / name).stat()
-            if (found.st_size, found.st_mtime_ns) != (entry["size"], entry["mtime_ns"]):
-                raise ImageError(
-                    f"{name} of the image {folder.name} was changed",
-                    hint=f"machine image verify {folder.name} compares its content",
-                )
-        has_kernel = "vmlinuz" in manifest["files"]
+        if name := manifest.changed(folder, described["files"]):
+            raise ImageError(
+                f"{name} of the image {folder.name} was changed",
+                hint=f"machine image verify {folder.name} compares its content",
+            )
+        has_kernel = "vmlinuz" in described["files"]
         head = Qcow2.of(folder / DISK)
         return Image(
-            name=manifest["name"],
-            digest=manifest["files"][DISK]["sha256"],
-            arch=manifest["arch"],
-            os=manifest["os"],
-            os_version=manifest["os_version"],
-            first_boot=FirstBoot(manifest["first_boot"]),
+            name=described["name"],
+            digest=described["files"][DISK]["sha256"],
+            arch=described["arch"],
+            os=described["os"],
+            os_version=described["os_version"],
+            first_boot=FirstBoot(described["first_boot"]),
             disk=folder / DISK,
             kernel=folder / "vmlinuz" if has_kernel else None,
             initrd=folder / "initrd" if has_kernel else None,
-            cmdline=manifest["cmdline"],
-            origin=manifest["origin"],
+            cmdline=described["cmdline"],
+            origin=described["origin"],
+            tree=folder / TREE if TREE in described["files"] else None,
             disk_gib=-(-head.virtual_size >> 30) if head else 0,
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:
@@ -79,18 +79,16 @@ def read(folder: Path) -> Image:
 def verify(folder: Path) -> dict[str, Any] | None:
     """Read every file and compare its digest. Answers a manifest to write, where the content is
     right and times have changed (the cache was copied). Raises DigestMismatch, ImageError."""
-    manifest = _manifest(folder)
-    found = {}
+    described = _manifest(folder)
     try:
-        for name, entry in manifest["files"].items():
-            found[name] = _entry(folder / name)
-            if found[name]["sha256"] != entry["sha256"]:
-                raise DigestMismatch(
-                    f"{name} of the image {folder.name} is damaged", hint=_remedy(folder)
-                )
+        if name := manifest.damaged(folder, described["files"]):
+            raise DigestMismatch(
+                f"{name} of the image {folder.name} is damaged", hint=_remedy(folder)
+            )
+        found = manifest.entries(folder, described["files"])
     except (OSError, KeyError, TypeError) as exc:
         raise _damaged(folder, exc) from exc
-    return {**manifest, "files": found} if found != manifest["files"] else None
+    return {**described, "files": found} if found != described["files"] else None
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -108,12 +106,3 @@ def _damaged(folder: Path, exc: Exception) -> ImageError:
 
 def _remedy(folder: Path) -> str:
     return f"machine image rm {folder.name}, then build, pull or import it again"
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    found = path.stat()
-    return {
-        "sha256": Digest.of(path, "sha256").hex,
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-    }

@@ -6,17 +6,16 @@ import difflib
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from machine import catalogue, disk_image, download, image_build, image_folder
 from machine.catalogue import Source
 from machine.download import Digest
-from machine.errors import DigestMismatch, DiskFull, ImageError, ImageNotFound, PreflightError
+from machine.errors import DigestMismatch, ImageError, ImageNotFound, PreflightError
 from machine.events import Reporter
+from machine.folder_cache import FolderCache
 from machine.image_folder import DISK, MANIFEST, facts
 from machine.model import FirstBoot, Image
 from machine.paths import cache_root
@@ -25,12 +24,14 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
 BUILT: Final = {f"debian-{release}": release for release in image_build.SUITES}
 
 
-class ImageCache:
-    """``~/.cache/machine/images/NAME``: one folder an image, complete or not there at all. Names
-    with a dot before them are ours: locks, downloads, and what is being made."""
+class ImageCache(FolderCache):
+    """``~/.cache/machine/images/NAME``: one folder an image."""
+
+    what = "image"
+    error = ImageError
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or cache_root() / "images"
+        super().__init__(root or cache_root() / "images")
 
     def names(self) -> tuple[str, ...]:
         """Of all that are here, damaged ones too."""
@@ -175,7 +176,7 @@ class ImageCache:
         Where only times have changed (the cache was copied), the manifest is brought up to date."""
         name = self._name(ref)
         if manifest := image_folder.verify(self.root / name):
-            with self._change(name, Reporter()) as work:
+            with self.change(name, Reporter()) as work:
                 image_folder.write(work, manifest)
                 (work / MANIFEST).replace(self.root / name / MANIFEST)
         return name
@@ -184,7 +185,7 @@ class ImageCache:
         """Forget an image, damaged or not, and a download of it that broke off; answers its name.
         Raises ImageNotFound. Machines keep their own copy in the hypervisor's storage."""
         name = ref if ref in self.unfinished() else self._name(ref)
-        with self._change(name, Reporter()) as work:
+        with self.change(name, Reporter()) as work:
             for number, each in enumerate((self.root / name, self._downloads / name)):
                 if each.exists():
                     each.rename(work / str(number))
@@ -215,7 +216,7 @@ class ImageCache:
         image that is there already stays if ``keep`` says so."""
         if not _NAME.fullmatch(name):
             raise ImageError(f"{name!r} is no name for an image: a-z, 0-9, dots and dashes")
-        with self._change(name, report) as work:
+        with self.change(name, report) as work:
             before = self._usable(name)
             if before and keep(before):
                 report.note(f"The image {name} is here already, {before.origin}")
@@ -223,44 +224,10 @@ class ImageCache:
             new = work / "new"
             new.mkdir(mode=0o755)
             image_folder.describe(new, name, make(new))
-            if (self.root / name).exists():
-                (self.root / name).rename(work / "replaced")
-            new.rename(self.root / name)
+            self.put(name, new, work)
             if before:
                 report.note(f"It replaces the image {name} that was {before.origin}")
             return self.find(name)
-
-    @contextmanager
-    def _change(self, name: str, report: Reporter) -> Iterator[Path]:
-        """Hold an image for a change, with a folder to work in that is gone afterwards. Raises
-        DiskFull, and ImageError for a cache that cannot be written."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with self._lock(name, report):
-                for left in self.root.glob(f".{name}~*"):  # by a process that was killed
-                    shutil.rmtree(left, ignore_errors=True)
-                work = Path(tempfile.mkdtemp(prefix=f".{name}~", dir=self.root))
-                work.chmod(0o755)  # the root of a user namespace has to look in
-                try:
-                    yield work
-                finally:
-                    shutil.rmtree(work, ignore_errors=True)
-        except ImageError as exc:
-            if "No space left on device" in exc.details:  # a program's words
-                raise DiskFull(self.root, details=exc.details) from exc
-            raise
-        except OSError as exc:
-            raise download.cannot_write(self.root / name, exc, ImageError) from exc
-
-    def _lock(self, name: str, report: Reporter) -> AbstractContextManager[Any]:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.root / f".{name}.lock")
-        try:
-            return lock.acquire(timeout=0)
-        except Timeout:
-            report.note(f"Waiting for another process that works on the image {name}")
-            return lock.acquire()
 
     def _part(self, name: str, digest: Digest) -> Path:
         """Where a download of these bytes is kept until it is complete; earlier ones are dropped."""

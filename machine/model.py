@@ -88,6 +88,7 @@ class Image:
     cmdline: str = ""
     origin: str = ""  # where it came from, for `image show`
     disk_gib: int = 0  # the smallest disk that holds it
+    tree: Path | None = None  # its file system as a tar archive, for layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,16 @@ class Nic:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestFile:
+    """A file of a guest's, before it is there; with ``link`` a symbolic link to that."""
+
+    path: str
+    content: bytes = field(default=b"", repr=False)  # may be a key
+    mode: int = 0o644
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who a host is from its first instruction on. Holds a private key: never log it."""
 
@@ -114,6 +125,7 @@ class Identity:
     host_key: str = field(repr=False)  # OpenSSH private key, ed25519
     host_key_public: str
     cloud_init: str = ""  # the template's extra cloud-config (YAML), for CLOUD_INIT images
+    files: tuple[GuestFile, ...] = ()  # laid over the system before it starts, for IDENTITY images
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,10 @@ class Provisioner(ABC):
         """Let the service start at every boot; does not start it now."""
 
     @abstractmethod
+    def disable_service(self, unit: str) -> None:
+        """Let the service not start at a boot; one that runs goes on."""
+
+    @abstractmethod
     def restart_service(self, unit: str, *, timeout: float = 120) -> None:
         """Start or restart it, and return when it is up. Raises CommandFailed with its log's tail."""
 

@@ -46,6 +46,9 @@ class Block:
     engine: str = "docker"
     bundle: str = ""  # sha256
     bundle_kind: str = "packages"
+    layers: list[str] = field(default_factory=list)  # keys of those that it began with
+    use_layers: bool = True
+    warm: bool = False  # a warm start was asked for
     context: bool = False  # the engine's client knows it by name
     ssh_config: bool = False
     config: dict[str, Any] = field(default_factory=dict)

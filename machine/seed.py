@@ -6,9 +6,10 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from machine.model import FirstBoot, Identity, Nic
+from machine.model import FirstBoot, GuestFile, Identity, Nic
 
 IDENTITY_LABEL: Final = "machine-identity"
 """The disk's serial that the initramfs looks for (at most 20 characters on virtio-blk)."""
@@ -38,6 +39,7 @@ def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
     """Read by ``_images/debian/init.sh``: what is under root/ is laid over the file system."""
     host = identity.hostname
     files = {
+        "instance-id": (f"{identity.machine_id}\n", 0o644),  # first: its content is sector 1
         "root/etc/hostname": (f"{host}\n", 0o644),
         "root/etc/hosts": (_hosts(host), 0o644),
         "root/etc/machine-id": (f"{identity.machine_id}\n", 0o444),
@@ -46,18 +48,24 @@ def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
         "root/etc/sudoers.d/machine": (f"{identity.user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),
         "authorized_keys": ("".join(f"{key}\n" for key in identity.authorized_keys), 0o600),
         "user": (f"{identity.user}\n", 0o644),
-        "instance-id": (f"{identity.machine_id}\n", 0o644),
     }
     for number, nic in enumerate(nics):
         files[f"root/etc/systemd/network/10-machine{number}.network"] = (_network(nic), 0o644)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, (text, mode) in files.items():
-            content = text.encode()
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), mode
-            tar.addfile(member, io.BytesIO(content))
+            _add(tar, GuestFile(f"/{name}", text.encode(), mode))
+        for file in identity.files:
+            _add(tar, replace(file, path=f"/root{file.path}"))
     return out.getvalue()
+
+
+def _add(tar: tarfile.TarFile, file: GuestFile) -> None:
+    member = tarfile.TarInfo(file.path.lstrip("/"))
+    if file.link:
+        member.type, member.linkname = tarfile.SYMTYPE, file.link
+    member.size, member.mode = len(file.content), file.mode
+    tar.addfile(member, io.BytesIO(file.content))
 
 
 def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:

@@ -84,6 +84,23 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             )
         )
 
+    def reserve(self, engine_port: int) -> Address:
+        """A reservation in the network, or ports of the hypervisor's computer, or both where that
+        is another one. Only QEMU's start shows whether ports are free: they may move then."""
+        facts = replace(self.facts, engine_port=engine_port)
+        if facts.session:
+            facts = replace(facts, lan=self._lan_address())
+        else:
+            net = network.network(self._connect(), self.config.network)
+            lan = network.reserve(net, self.host.name, facts.mac, self.config.ip)
+            facts = replace(facts, lan=lan, address=lan)
+        if facts.forwarded:
+            ssh_port, engine_port = forward.ports(self.host.id)
+            host = connection.remote_host(facts.uri) or "127.0.0.1"
+            facts = replace(facts, address=host, ssh_port=ssh_port, engine_port=engine_port)
+        self.save(facts)
+        return self.address()
+
     def create(self, spec: VmSpec) -> None:
         conn = self._connect()
         pool = self._pool()
@@ -94,7 +111,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                     self.report.warn(line)
                 self.save(replace(self.facts, kind=kind))
             files = self._shared(pool, spec)
-        self._find_address(spec.engine_port)
+        self.reserve(spec.engine_port)
         if (domain := self._domain()) is None:
             xml = self._xml(pool, spec, files)
             with doing(f"defining {self.host.name}"):
@@ -271,34 +288,20 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     def _shared(self, pool: Any, spec: VmSpec) -> dict[str, str]:
         image = spec.image
-        files = {"disk": (f"machine-base-{image.digest[:16]}.qcow2", image.disk)}
+        files = {"disk": (image.disk, image.digest, "qcow2")}
         for key, path in (("kernel", image.kernel), ("initrd", image.initrd)):
             if path is not None:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-                files[key] = (f"machine-base-{digest}.{key}", path)
+                files[key] = (path, hashlib.sha256(path.read_bytes()).hexdigest(), key)
         for medium in spec.media:
-            files[medium.label] = (f"machine-base-{medium.sha256[:16]}.tar", medium.path)
+            files[medium.label] = (medium.path, medium.sha256, "tar")
 
         def tell(done: int, total: int) -> None:
             self.report.progress("vm", done, total)
 
-        return {key: storage.shared(pool, name, path, tell) for key, (name, path) in files.items()}
-
-    def _find_address(self, engine_port: int) -> None:
-        """Known before the boot: a reservation in the network, or ports of the hypervisor's
-        computer, or both where that is another one."""
-        facts = replace(self.facts, engine_port=engine_port)
-        if facts.session:
-            facts = replace(facts, lan=self._lan_address())
-        else:
-            net = network.network(self._connect(), self.config.network)
-            lan = network.reserve(net, self.host.name, facts.mac, self.config.ip)
-            facts = replace(facts, lan=lan, address=lan)
-        if facts.forwarded:
-            ssh_port, engine_port = forward.ports(self.host.id)
-            host = connection.remote_host(facts.uri) or "127.0.0.1"
-            facts = replace(facts, address=host, ssh_port=ssh_port, engine_port=engine_port)
-        self.save(facts)
+        return {
+            key: storage.shared(pool, f"machine-base-{digest[:16]}.{ending}", path, digest, tell)
+            for key, (path, digest, ending) in files.items()
+        }
 
     def _nics(self) -> list[Nic]:
         """As the guest is to set them up: the way out first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,8 +12,9 @@ from typing import Any, Final
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from machine.drivers.libvirt import connection
 from machine.drivers.libvirt.connection import doing, module
-from machine.errors import DriverError
+from machine.errors import DigestMismatch, DriverError
 from machine.paths import data_root
 
 OURS: Final = "machine"
@@ -19,6 +22,8 @@ SYSTEM_PATH: Final = "/var/lib/libvirt/images/machine"
 READY: Final = ".ready"
 """Suffix of the empty volume that says that an upload came to its end."""
 CHUNK: Final = 256 * 1024
+COPIED: Final = 4 << 20
+"""Bytes at a time, through the daemon and past it."""
 _OWN: Final = re.compile(r"machine-(?!base-|probe-)(.+)-([0-9a-f]{8})-[a-z0-9.]+")
 
 
@@ -72,13 +77,26 @@ def volume(where: Any, name: str) -> Any | None:
         return None
 
 
-def shared(where: Any, name: str, source: Path, progress: Callable[[int, int], None]) -> str:
-    """A file of ours in the pool, uploaded once; answers its path there. One upload at a time is
-    the caller's matter."""
+def shared(
+    where: Any, name: str, source: Path, sha256: str, progress: Callable[[int, int], None]
+) -> str:
+    """A file of ours in the pool, brought there once, and only if it has that digest; answers its
+    path there. One at a time is the caller's matter. Raises DigestMismatch."""
     if volume(where, name + READY) is None:
         delete(where, name)
+        digest = hashlib.sha256()
         with source.open("rb") as file:
-            upload(where, name, file.read, source.stat().st_size, progress)
+
+            def read(size: int) -> bytes:
+                chunk = file.read(size)
+                digest.update(chunk)
+                return chunk
+
+            bring = _copy if _ours_to_write(where) else upload
+            bring(where, name, read, source.stat().st_size, progress)
+        if digest.hexdigest() != sha256:
+            delete(where, name)
+            raise DigestMismatch(f"{source} is not what its manifest says")
         upload(where, name + READY, lambda size: b"", 0)
     found = volume(where, name)
     if found is None:
@@ -87,6 +105,37 @@ def shared(where: Any, name: str, source: Path, progress: Callable[[int, int], N
             hint=f"virsh vol-delete --pool {where.name()} {name}{READY}, and try again",
         )
     return str(found.path())
+
+
+def _ours_to_write(where: Any) -> bool:
+    """Whether this process may put files into the pool's folder itself: faster than by way of the
+    daemon, which takes 256 KiB at a time (34 MiB a second were seen, against 500)."""
+    remote = connection.is_remote(where.connect().getURI())
+    return not remote and os.access(path_of(where), os.W_OK | os.X_OK)
+
+
+def _copy(
+    where: Any,
+    name: str,
+    read: Callable[[int], bytes],
+    size: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """As ``upload``, by an ordinary copy."""
+    target = Path(path_of(where)) / name
+    done = 0
+    try:
+        with target.open("wb") as file:
+            target.chmod(0o644)
+            while chunk := read(COPIED):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, size)
+    except OSError as exc:
+        target.unlink(missing_ok=True)
+        raise DriverError(f"{name} cannot be put into the pool", details=str(exc)) from exc
+    with doing("looking at the pool"):
+        where.refresh()
 
 
 def upload(

@@ -28,6 +28,9 @@ class Systemd(Provisioner):
     def enable_service(self, unit: str) -> None:
         self.guest.run("systemctl", "enable", "--quiet", unit, sudo=True)
 
+    def disable_service(self, unit: str) -> None:
+        self.guest.run("systemctl", "disable", "--quiet", unit, sudo=True)
+
     def restart_service(self, unit: str, *, timeout: float = 120) -> None:
         self.guest.run("systemctl", "reset-failed", unit, sudo=True, check=False)
         try:

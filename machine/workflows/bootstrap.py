@@ -61,13 +61,21 @@ class Session:
         host = self.host
         if fresh_certificate or not host.folder.server_cert.exists():
             issue_server_certificate(host)
-        tls = ServerTls(
-            ca=host.folder.ca.read_bytes(),
-            cert=host.folder.server_cert.read_bytes(),
-            key=host.folder.server_key.read_bytes(),
-        )
-        labels = {"provider": host.record.driver_name}  # docker-machine always adds it
-        return self.engine.configure(host.record.engine_options, labels, tls)
+        return self.engine.configure(host.record.engine_options, labels(host), server_tls(host))
+
+
+def labels(host: Host) -> dict[str, str]:
+    """What docker-machine always labels an engine with."""
+    return {"provider": host.record.driver_name}
+
+
+def server_tls(host: Host) -> ServerTls:
+    """The engine's side of mutual TLS, as the machine's folder has it."""
+    return ServerTls(
+        ca=host.folder.ca.read_bytes(),
+        cert=host.folder.server_cert.read_bytes(),
+        key=host.folder.server_key.read_bytes(),
+    )
 
 
 def bundle_for(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:

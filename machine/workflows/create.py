@@ -19,11 +19,20 @@ from machine.errors import (
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.images import ImageCache
-from machine.model import Can, EngineOptions, FirstBoot, Identity, Image, Medium, VmSpec
+from machine.model import (
+    Can,
+    EngineOptions,
+    FirstBoot,
+    GuestFile,
+    Identity,
+    Image,
+    Medium,
+    VmSpec,
+)
 from machine.runtime.bundle import LABEL, Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
-from machine.workflows import bootstrap, console, entries, remove
+from machine.workflows import bootstrap, console, entries, layers, remove
 
 if TYPE_CHECKING:
     from machine.ssh import SshGuest
@@ -41,6 +50,8 @@ class CreateRequest:
     keep_on_failure: bool = False
     context: bool = False  # a context of the engine's client
     ssh_config: bool = False  # an entry for the user's own ssh
+    layers: bool = True  # False: everything from the image
+    warm: bool = False  # from saved memory, which is made if there is none
 
 
 def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
@@ -93,6 +104,8 @@ def _record(request: CreateRequest) -> record.Record:
         cloud_init=template.cloud_init,
         engine=template.engine,
         bundle_kind=template.bundle,
+        use_layers=request.layers,
+        warm=request.warm,
         context=request.context,
         ssh_config=request.ssh_config,
         config=flags.as_dict(config),
@@ -110,7 +123,7 @@ def _finish(host: Host, *, keep: bool) -> None:
     journal = host.block.journal
     try:
         for name, title, work in STEPS:
-            if name in journal.done:
+            if name in journal.done or walk.needless(name):
                 continue
             journal.step = name
             host.save()
@@ -170,6 +183,25 @@ class Walk:
             self.host, self.image.os, self.image.os_version, self.image.arch
         )
 
+    @cached_property
+    def base(self) -> Image:
+        """What the machine's disk is laid over: the image, or a layer of it."""
+        if not self.host.block.layers:
+            return self.image
+        return layers.engine(self.image, self.bundle, self.host.report).on(self.image)
+
+    @property
+    def ready_made(self) -> bool:
+        """Whether the engine is there at the first boot, with its configuration."""
+        host = self.host
+        return bool(host.block.layers) and host.engine.boots_configured(host.record.engine_options)
+
+    def needless(self, step: str) -> bool:
+        """Whether a step has nothing to do because a layer has it done."""
+        if step == "install":
+            return bool(self.host.block.layers)
+        return step in ("system", "configure", "start") and self.ready_made
+
     @property
     def session(self) -> bootstrap.Session:
         if self._session is None:
@@ -219,6 +251,21 @@ def _bundle(walk: Walk) -> None:
     bootstrap.ensure_bundle(walk.host, image.os, image.os_version, image.arch)
 
 
+def _layer(walk: Walk) -> None:
+    """Before anything is made: a machine that is there already has what it began with."""
+    host, block = walk.host, walk.host.block
+    if "vm" in block.journal.done or not block.use_layers:
+        return
+    if walk.image.first_boot is not FirstBoot.IDENTITY:
+        return
+    if reason := layers.missing(walk.image):
+        host.report.note(f"Without a layer: {reason}")
+        return
+    layer = layers.engine(walk.image, walk.bundle, host.report)
+    layer.note_use()
+    block.layers = [layer.key]
+
+
 def _keys(walk: Walk) -> None:
     from machine import keys, ssh
     from machine.tls import Authority
@@ -238,6 +285,7 @@ def _vm(walk: Walk) -> None:
 
     host, block, folder = walk.host, walk.host.block, walk.host.folder
     host_key = folder.host_key.read_text()
+    host.driver.reserve(host.engine.port)
     identity = Identity(
         hostname=host.name,
         machine_id=block.id.replace("-", ""),
@@ -246,20 +294,32 @@ def _vm(walk: Walk) -> None:
         host_key=host_key,
         host_key_public=public_of(host_key),
         cloud_init=block.cloud_init,
+        files=_engine_files(host) if walk.ready_made else (),
     )
     media: tuple[Medium, ...] = ()
-    if Can.MEDIA in host.driver.can:
+    if Can.MEDIA in host.driver.can and not block.layers:
         media = (Medium(LABEL, walk.bundle.path, walk.bundle.sha256),)
     host.driver.create(
         VmSpec(
             cpus=block.cpus,
             memory_mib=block.memory_mib,
             disk_gib=block.disk_gib,
-            image=walk.image,
+            image=walk.base,
             identity=identity,
             media=media,
             engine_port=host.engine.port,
         )
+    )
+
+
+def _engine_files(host: Host) -> tuple[GuestFile, ...]:
+    """What the engine is to find at its first start, its own certificate among it."""
+    bootstrap.issue_server_certificate(host)
+    return host.engine.first_boot(
+        host.block.bundle_kind,
+        host.record.engine_options,
+        bootstrap.labels(host),
+        bootstrap.server_tls(host),
     )
 
 
@@ -308,6 +368,7 @@ STEPS: Final[tuple[tuple[str, str, Callable[[Walk], None]], ...]] = (
     ("preflight", "Checking that it can be made", _preflight),
     ("image", "Getting the image", _image),
     ("bundle", "Getting the engine bundle", _bundle),
+    ("layer", "Looking for a layer", _layer),
     ("keys", "Making keys and certificates", _keys),
     ("vm", "Making the VM", _vm),
     ("boot", "Waiting for SSH", _boot),

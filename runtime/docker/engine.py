@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from machine.engine import Archive, Engine, Recipe, ServerTls
 from machine.errors import BadOption, CommandFailed, EngineError
-from machine.model import Address, BundleKind, EngineInfo, EngineOptions, TlsFiles
+from machine.model import Address, BundleKind, EngineInfo, EngineOptions, GuestFile, TlsFiles
 from machine.runtime.docker import api, context, static
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
@@ -23,6 +23,7 @@ class DockerEngine(Engine):
     name: ClassVar[str] = "docker"
     port: ClassVar[int] = 2376
     service: ClassVar[str] = "docker"
+    unit: ClassVar[str] = "docker.service"
     archive: ClassVar[Archive | None] = static.ARCHIVE
 
     _before: dict[str, bytes | None] | None = None  # configuration to go back to
@@ -67,7 +68,7 @@ class DockerEngine(Engine):
             DROP_IN: (drop_in(dockerd, options.env, containerd).encode(), 0o644),
         }
         if present is None or _parse(present) != wanted:
-            content = json.dumps(wanted, indent=4).encode() + b"\n"
+            content = _json(wanted)
             self._validate(content, dockerd)
             files[DAEMON_JSON] = (content, 0o644)
         before = {path: self.guest.get(path, sudo=True) for path in files}
@@ -79,10 +80,35 @@ class DockerEngine(Engine):
             self.provisioner.reload_services()
         return bool(changed)
 
+    @classmethod
+    def boots_configured(cls, options: EngineOptions) -> bool:
+        """Labels, registries and the like can be wrong, and dockerd says so only when it starts."""
+        return merge({}, options, {}) == merge({}, EngineOptions(), {})
+
+    @classmethod
+    def first_boot(
+        cls, kind: str, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls
+    ) -> tuple[GuestFile, ...]:
+        static_kind = kind == BundleKind.STATIC
+        dockerd = "/usr/local/bin/dockerd" if static_kind else "/usr/sbin/dockerd"
+        listener = drop_in(dockerd, options.env, "" if static_kind else CONTAINERD)
+        units = static.UNITS if static_kind else "/usr/lib/systemd/system"
+        return (
+            GuestFile(DAEMON_JSON, _json(merge({}, options, labels))),
+            GuestFile(CA, tls.ca),
+            GuestFile(CERT, tls.cert),
+            GuestFile(KEY, tls.key, mode=0o600),
+            GuestFile(DROP_IN, listener.encode()),
+            GuestFile(
+                f"/etc/systemd/system/multi-user.target.wants/{cls.unit}",
+                link=f"{units}/{cls.unit}",
+            ),
+        )
+
     def restart(self) -> None:
-        self.provisioner.enable_service("docker.service")
+        self.provisioner.enable_service(self.unit)
         try:
-            self.provisioner.restart_service("docker.service", timeout=300)
+            self.provisioner.restart_service(self.unit, timeout=300)
         except CommandFailed as exc:
             details = exc.details
             if self._before and all(old is not None for old in self._before.values()):
@@ -123,7 +149,7 @@ class DockerEngine(Engine):
             if content is not None:
                 self.guest.put(content, path, mode=0o600 if path == KEY else 0o644)
         self.provisioner.reload_services()
-        self.provisioner.restart_service("docker.service", timeout=300)
+        self.provisioner.restart_service(self.unit, timeout=300)
 
     def _dockerd(self) -> str:
         """Its path; "" where there is none. Not every login has these folders in its PATH."""
@@ -206,6 +232,10 @@ def drop_in(dockerd: str, env: tuple[str, ...], containerd: str = CONTAINERD) ->
         escaped = each.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
         lines.append(f'Environment="{escaped}"')
     return "\n".join(lines) + "\n"
+
+
+def _json(configuration: Mapping[str, Any]) -> bytes:
+    return json.dumps(configuration, indent=4).encode() + b"\n"
 
 
 def _parse(content: bytes | None) -> dict[str, Any]:

@@ -31,6 +31,8 @@ ARCHIVE: Final = Archive(
 (docker/roadmap#188)."""
 HOME: Final = "/usr/local/libexec/machine/docker"
 """Below libexec, so that SELinux takes them for programs (bin_t), as it would not below lib."""
+UNITS: Final = "/usr/local/lib/systemd/system"
+"""Where the provisioners put them (``machine/provisioners/systemd.py``)."""
 PATH: Final = f"{HOME}/current:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where dockerd looks for containerd, runc, docker-proxy and docker-init; also in its unit."""
 
