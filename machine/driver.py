@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from machine.errors import Unsupported
+from machine.errors import Unsupported, WarmRefused
 from machine.events import Reporter
 from machine.model import Address, Can, Sighting, State, VmSpec
 
@@ -71,7 +71,19 @@ class Driver(ABC, Generic[C, F]):
     @abstractmethod
     def create(self, spec: VmSpec) -> None:
         """Make the host and start it. Called again after a kill: finds what the earlier call made
-        (by ``host.id``) and goes on or starts over. Does not wait for the guest to boot."""
+        (by ``host.id``) and goes on or starts over. Does not wait for the guest to boot. Raises
+        WarmRefused when ``spec.warm`` cannot be started from: called again without it then."""
+
+    def warm_inputs(self, spec: VmSpec) -> Mapping[str, str]:
+        """What the memory of a machine like this depends on at its provider: programs, versions,
+        processor, devices. Raises WarmRefused where there is no warm start, and says why."""
+        raise WarmRefused(f"the {self.name} driver cannot start a machine from saved memory")
+
+    def save_warm(self, spec: VmSpec, folder: Path, marker: bytes) -> Mapping[str, Any]:
+        """Boot a machine of ``spec`` that is nobody's, wait until its console says ``marker``, and
+        save its memory into ``folder``; answers what ``VmSpec.warm`` is to hand back as facts.
+        Nothing else of it is left, and nothing at all when it fails. Raises DriverError, TimedOut."""
+        raise Unsupported(f"The {self.name} driver saves no memory")
 
     @abstractmethod
     def state(self) -> State:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 
 class State(StrEnum):
@@ -34,6 +36,7 @@ class Can(enum.Flag):
     IDENTITY = enum.auto()  # boots our own images (an identity tar on a disk)
     CLOUD_INIT = enum.auto()  # boots foreign cloud images (a NoCloud seed)
     MEDIA = enum.auto()  # attaches read-only disks (the engine bundle)
+    WARM = enum.auto()  # starts machines from saved memory
 
 
 class FirstBoot(StrEnum):
@@ -122,7 +125,7 @@ class Identity:
     machine_id: str  # 32 hex digits
     user: str
     authorized_keys: tuple[str, ...]
-    host_key: str = field(repr=False)  # OpenSSH private key, ed25519
+    host_key: str = field(repr=False)  # OpenSSH private key, ed25519; "" for nobody's machine
     host_key_public: str
     cloud_init: str = ""  # the template's extra cloud-config (YAML), for CLOUD_INIT images
     files: tuple[GuestFile, ...] = ()  # laid over the system before it starts, for IDENTITY images
@@ -138,6 +141,15 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True)
+class Warm:
+    """Saved memory to start from: what ``Driver.save_warm`` put into a folder, and answered."""
+
+    folder: Path
+    sha256: Mapping[str, str]  # of each file in the folder
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class VmSpec:
     """What ``Driver.create`` is asked to make."""
 
@@ -148,6 +160,7 @@ class VmSpec:
     identity: Identity
     media: tuple[Medium, ...] = ()
     engine_port: int = 2376  # where the engine will listen on the guest
+    warm: Warm | None = None
 
 
 @dataclass(frozen=True, slots=True)

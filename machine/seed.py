@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from machine.model import FirstBoot, GuestFile, Identity, Nic
 
 IDENTITY_LABEL: Final = "machine-identity"
 """The disk's serial that the initramfs looks for (at most 20 characters on virtio-blk)."""
+IDENTITY_SIZE: Final = 1 << 20
+"""Bytes of that disk, always: a machine that starts from saved memory knows it by the size of then."""
 NOCLOUD_LABEL: Final = "machine-seed"
 SSHD_CONFIG: Final = """\
 HostKey /etc/ssh/ssh_host_ed25519_key
@@ -43,12 +46,15 @@ def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
         "root/etc/hostname": (f"{host}\n", 0o644),
         "root/etc/hosts": (_hosts(host), 0o644),
         "root/etc/machine-id": (f"{identity.machine_id}\n", 0o444),
-        "root/etc/ssh/ssh_host_ed25519_key": (identity.host_key, 0o600),
-        "root/etc/ssh/ssh_host_ed25519_key.pub": (identity.host_key_public + "\n", 0o644),
         "root/etc/sudoers.d/machine": (f"{identity.user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),
         "authorized_keys": ("".join(f"{key}\n" for key in identity.authorized_keys), 0o600),
         "user": (f"{identity.user}\n", 0o644),
+        "macs": ("".join(f"{nic.mac}\n" for nic in nics), 0o644),
+        "random": (os.urandom(64).hex(), 0o600),
     }
+    if identity.host_key:
+        files["root/etc/ssh/ssh_host_ed25519_key"] = (identity.host_key, 0o600)
+        files["root/etc/ssh/ssh_host_ed25519_key.pub"] = (identity.host_key_public + "\n", 0o644)
     for number, nic in enumerate(nics):
         files[f"root/etc/systemd/network/10-machine{number}.network"] = (_network(nic), 0o644)
     out = io.BytesIO()
@@ -57,7 +63,9 @@ def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
             _add(tar, GuestFile(f"/{name}", text.encode(), mode))
         for file in identity.files:
             _add(tar, replace(file, path=f"/root{file.path}"))
-    return out.getvalue()
+    content = out.getvalue()
+    assert len(content) <= IDENTITY_SIZE
+    return content.ljust(IDENTITY_SIZE, b"\0")
 
 
 def _add(tar: tarfile.TarFile, file: GuestFile) -> None:

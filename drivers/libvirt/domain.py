@@ -48,6 +48,7 @@ class DomainContext:
     forward_mac: str
     lan_mac: str
     console: str
+    genid: bool  # tells the guest when it was copied, so that it draws new random numbers
 
 
 def undefine(domain: Any) -> None:

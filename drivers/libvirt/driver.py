@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,14 +11,16 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
+from xml.etree import ElementTree
 
 from machine import seed, wait
-from machine.driver import Driver, Finding
+from machine.driver import Driver, Finding, HostRef
 from machine.drivers.libvirt import (
     acceleration,
     connection,
     findings,
     forward,
+    memory,
     network,
     preflight,
     storage,
@@ -32,8 +35,8 @@ from machine.drivers.libvirt.domain import (
     targets,
     undefine,
 )
-from machine.errors import BadOption, DriverError, MachineError, TimedOut
-from machine.model import Address, Can, Nic, Sighting, State, VmSpec
+from machine.errors import BadOption, DriverError, MachineError, TimedOut, WarmRefused
+from machine.model import Address, Can, FirstBoot, Nic, Sighting, State, VmSpec, Warm
 from machine.paths import cache_root
 from machine.render import render
 
@@ -49,10 +52,22 @@ _STATES: Final = {  # virDomainState
 }
 
 
+_NOT_WARM: Final = b"machine: not warm"
+BOOT_TIMEOUT: Final = 600
+"""Seconds, where the user chose none."""
+
+
 class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     name: ClassVar[str] = "libvirt"
     can: ClassVar[Can] = (
-        Can.POWER | Can.KILL | Can.PAUSE | Can.CONSOLE | Can.IDENTITY | Can.CLOUD_INIT | Can.MEDIA
+        Can.POWER
+        | Can.KILL
+        | Can.PAUSE
+        | Can.CONSOLE
+        | Can.IDENTITY
+        | Can.CLOUD_INIT
+        | Can.MEDIA
+        | Can.WARM
     )
     config_type: ClassVar[type[LibvirtConfig]] = LibvirtConfig
     facts_type: ClassVar[type[LibvirtFacts]] = LibvirtFacts
@@ -105,18 +120,68 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         conn = self._connect()
         pool = self._pool()
         with self._uploads():
-            if not self.facts.kind:
-                kind, line = acceleration.choose(conn, pool, self.config.accel)
-                if line:
-                    self.report.warn(line)
-                self.save(replace(self.facts, kind=kind))
+            self._choose_kind(pool)
             files = self._shared(pool, spec)
-        self.reserve(spec.engine_port)
-        if (domain := self._domain()) is None:
-            xml = self._xml(pool, spec, files)
-            with doing(f"defining {self.host.name}"):
-                domain = conn.defineXML(xml)
+            self.reserve(spec.engine_port)
+            if spec.warm:
+                self._start_over()
+            if (domain := self._domain()) is None:
+                xml = self._xml(pool, spec, files)
+                with doing(f"defining {self.host.name}"):
+                    domain = conn.defineXML(xml)
+        if spec.warm and not domain.isActive():
+            self._restore(domain, spec.warm)
         self._power_on(domain)
+
+    def warm_inputs(self, spec: VmSpec) -> Mapping[str, str]:
+        """Of everything that QEMU's stream is tied to, and of what the guest saw of its devices."""
+        conn = self._connect()
+        if connection.is_remote(self.facts.uri):
+            raise WarmRefused("the hypervisor is on another computer")
+        if self.config.extra_disk:
+            raise WarmRefused("it has further disks")
+        with self._uploads():
+            kind = self._choose_kind(self._pool())
+        with doing("asking for its versions"):
+            cpu = ElementTree.fromstring(conn.getCapabilities()).find("host/cpu")  # noqa: S314
+            return {
+                "uri": self.facts.uri,
+                "pool": self._pool().UUIDString(),
+                "libvirt": str(conn.getLibVersion()),
+                "qemu": str(conn.getVersion()),
+                "kind": kind,
+                "machine": self.config.machine_type,
+                "cpu": self._cpu_mode(),
+                "host cpu": ""
+                if cpu is None or kind == "qemu"
+                else ElementTree.tostring(cpu, "unicode"),
+                "cpus": str(spec.cpus),
+                "memory": str(spec.memory_mib),
+                "disk": str(spec.disk_gib),
+                "kernel": _digest(spec.image.kernel),
+                "initrd": _digest(spec.image.initrd),
+                "cmdline": spec.image.cmdline,
+            }
+
+    def save_warm(self, spec: VmSpec, folder: Path, marker: bytes) -> Mapping[str, Any]:
+        identifier = str(uuid.uuid4())
+        builder = type(self)(
+            HostRef(f"base-warm-{identifier[:8]}", identifier, self.host.folder),
+            replace(self.config, ip=""),
+            LibvirtFacts(),
+            report=self.report,
+        )
+        try:
+            builder.preflight()
+            builder.create(spec)
+            builder._wait_for_console(marker)
+            memory.save(builder._existing(), folder)
+        except BaseException:
+            builder.remove()
+            raise
+        disk = builder._volume("disk.qcow2")
+        builder._remove(keep=disk)
+        return {"disk": disk}
 
     def state(self) -> State:
         return self._sight(self._connection()).state
@@ -128,8 +193,11 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         return Address(facts.address, facts.ssh_port, facts.engine_port)
 
     def remove(self) -> None:
-        if not self.facts.uri:
-            return  # killed before anything was made
+        if self.facts.uri:  # else killed before anything was made
+            self._remove()
+
+    def _remove(self, keep: str = "") -> None:
+        """Everything of the machine's but the volume ``keep``."""
         conn = self._connect()
         libvirt = module()
         if (domain := self._domain()) is not None:
@@ -140,7 +208,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 undefine(domain)
         with suppress(libvirt.libvirtError):
             pool = conn.storagePoolLookupByName(self.config.pool)
-            storage.delete_all(pool, self._volume(""))
+            storage.delete_all(pool, self._volume(""), keep=keep)
         if not self.facts.session:
             with suppress(libvirt.libvirtError):
                 network.release(conn.networkLookupByName(self.config.network), self.facts.mac)
@@ -275,6 +343,58 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         """The further disks' kinds of volume."""
         return [f"data{number}.qcow2" for number, _ in enumerate(self.config.extra_disk, 1)]
 
+    def _choose_kind(self, pool: Any) -> str:
+        """With or without KVM, found out once. The caller holds ``_uploads``."""
+        if not self.facts.kind:
+            kind, line = acceleration.choose(self._connect(), pool, self.config.accel)
+            if line:
+                self.report.warn(line)
+            self.save(replace(self.facts, kind=kind))
+        return self.facts.kind
+
+    def _cpu_mode(self) -> str:
+        default = "host-passthrough" if self.facts.kind == "kvm" else "maximum"
+        return self.config.cpu_mode or default
+
+    def _start_over(self) -> None:
+        """Before a warm start: memory fits only a disk that nothing has written to. A create that
+        was killed may have left one that was."""
+        domain = self._domain()
+        if domain is not None and not domain.isActive():
+            with doing(f"removing what is left of {self.host.name}"):
+                undefine(domain)
+            storage.delete(self._pool(), self._volume("disk.qcow2"))
+
+    def _restore(self, domain: Any, warm: Warm) -> None:
+        libvirt = module()
+        xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+        try:
+            memory.restore(
+                self._connect(), warm.folder / memory.FILE, warm.sha256[memory.FILE], xml
+            )
+        except WarmRefused:
+            self._start_over()
+            raise
+
+    def _wait_for_console(self, marker: bytes) -> None:
+        """Until the guest has said it there. Raises DriverError when it says that it will not, or
+        stops, and TimedOut."""
+
+        def said() -> bool:
+            shown, _ = self.console()
+            if marker in shown:
+                return True
+            if _NOT_WARM in shown or self.state() is not State.RUNNING:
+                raise DriverError("The machine did not become warm", details=_tail(shown))
+            return False
+
+        wait.until(
+            "the machine to become warm",
+            said,
+            timeout=self.config.boot_timeout or BOOT_TIMEOUT,
+            last_answer=lambda: _tail(self.console()[0]),
+        )
+
     def _volume(self, kind: str) -> str:
         return storage.prefix(self.host.name, self.host.id) + kind
 
@@ -291,7 +411,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         files = {"disk": (image.disk, image.digest, "qcow2")}
         for key, path in (("kernel", image.kernel), ("initrd", image.initrd)):
             if path is not None:
-                files[key] = (path, hashlib.sha256(path.read_bytes()).hexdigest(), key)
+                files[key] = (path, _digest(path), key)
         for medium in spec.media:
             files[medium.label] = (medium.path, medium.sha256, "tar")
 
@@ -321,7 +441,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         seed_path = storage.upload(
             pool, seed_volume, BytesIO(content).read, len(content), mode="0600"
         )
-        root = storage.disk(pool, self._volume("disk.qcow2"), spec.disk_gib, files["disk"])
+        base = _path(pool, spec.warm.facts["disk"]) if spec.warm else files["disk"]
+        root = storage.disk(pool, self._volume("disk.qcow2"), spec.disk_gib, base)
         target = targets()
         disks = [Disk(root, next(target), "qcow2", readonly=False)]
         disks.append(Disk(seed_path, next(target), serial=label))
@@ -344,8 +465,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             cpus=spec.cpus,
             arch=spec.image.arch,
             machine_type=self.config.machine_type,
-            cpu_mode=self.config.cpu_mode
-            or ("host-passthrough" if facts.kind == "kvm" else "maximum"),
+            cpu_mode=self._cpu_mode(),
             kernel=files.get("kernel", ""),
             initrd=files.get("initrd", ""),
             cmdline=spec.image.cmdline,
@@ -356,6 +476,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             forward_mac=self._mac("forward"),
             lan_mac=facts.mac if facts.session else "",
             console=f"{storage.path_of(pool)}/{self._volume('console.log')}",
+            genid=spec.image.first_boot is FirstBoot.IDENTITY,
         )
         return render("libvirt/domain.xml.j2", context)
 
@@ -408,3 +529,19 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 lambda: not readonly_targets(domain.XMLDesc()),
                 timeout=10,
             )
+
+
+def _path(pool: Any, name: str) -> str:
+    """Of a volume that must be there. Raises WarmRefused."""
+    found = storage.volume(pool, name)
+    if found is None:
+        raise WarmRefused(f"its disk {name} is gone from the pool")
+    return str(found.path())
+
+
+def _digest(path: Path | None) -> str:
+    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _tail(console: bytes) -> str:
+    return "\n".join(console.decode("utf-8", "replace").splitlines()[-8:])

@@ -204,13 +204,13 @@ def owner(name: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def delete_all(where: Any, name_prefix: str) -> None:
-    """Every volume of one machine; twice is fine."""
+def delete_all(where: Any, name_prefix: str, keep: str = "") -> None:
+    """Every volume of one machine, but the one called ``keep``; twice is fine."""
     libvirt = module()
     with suppress(libvirt.libvirtError):
         where.refresh()  # the console log became a volume without our doing
     for each in where.listAllVolumes():
-        if each.name().startswith(name_prefix):
+        if each.name().startswith(name_prefix) and each.name() != keep:
             with suppress(libvirt.libvirtError):
                 each.delete()
 

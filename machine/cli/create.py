@@ -136,6 +136,8 @@ def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
         keep_on_failure=given["keep_on_failure"],
         context=given["context"],
         ssh_config=given["ssh_config"],
+        layers=given["layers"],
+        warm=given["warm"],
     )
     create.check(store, request)
     return partial(create.create, store, request, emit)
@@ -197,6 +199,17 @@ create = CreateCommand(
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
         click.Option(["--context"], is_flag=True, help="make a docker context of its name too"),
         click.Option(["--ssh-config"], is_flag=True, help="write an entry for your own ssh too"),
+        click.Option(
+            ["--layers/--no-layers"],
+            default=True,
+            help="begin with what earlier creates have kept (default), or with the image alone",
+        ),
+        click.Option(
+            ["--warm"],
+            is_flag=True,
+            envvar="MACHINE_WARM",
+            help="start from saved memory, which is made first if there is none [MACHINE_WARM]",
+        ),
         _many("--engine-opt", "dockerd option, KEY=VALUE"),
         _many("--engine-label", "label of the engine, KEY=VALUE"),
         _many("--engine-env", "variable of the daemon, KEY=VALUE"),

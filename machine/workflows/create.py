@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +12,16 @@ from machine.errors import (
     BadOption,
     GuestError,
     HostError,
+    LayerNotFound,
     MachineError,
     PreflightError,
     TemplateError,
+    WarmRefused,
 )
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.images import ImageCache
+from machine.layers import LayerCache
 from machine.model import (
     Can,
     EngineOptions,
@@ -28,6 +31,7 @@ from machine.model import (
     Image,
     Medium,
     VmSpec,
+    Warm,
 )
 from machine.runtime.bundle import LABEL, Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
@@ -164,6 +168,10 @@ def _hints(*parts: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
+NOBODY: Final = Identity("", "", "", (), "", "")
+"""Where only a machine's size and disk are asked about."""
+
+
 class Walk:
     """What the steps of one create share; each value is found again after a kill."""
 
@@ -189,6 +197,30 @@ class Walk:
         if not self.host.block.layers:
             return self.image
         return layers.engine(self.image, self.bundle, self.host.report).on(self.image)
+
+    @property
+    def warm(self) -> Warm | None:
+        """The memory that the machine starts from, if it is still there."""
+        if len(self.host.block.layers) < 2:
+            return None
+        try:
+            layer = LayerCache().get(self.host.block.layers[1])
+        except LayerNotFound:
+            return None
+        digests = {name: entry["sha256"] for name, entry in layer.files.items()}
+        return Warm(layer.folder, digests, layer.facts)
+
+    def spec(self, identity: Identity, media: tuple[Medium, ...] = ()) -> VmSpec:
+        block = self.host.block
+        return VmSpec(
+            cpus=block.cpus,
+            memory_mib=block.memory_mib,
+            disk_gib=block.disk_gib,
+            image=self.base,
+            identity=identity,
+            media=media,
+            engine_port=self.host.engine.port,
+        )
 
     @property
     def ready_made(self) -> bool:
@@ -264,6 +296,15 @@ def _layer(walk: Walk) -> None:
     layer = layers.engine(walk.image, walk.bundle, host.report)
     layer.note_use()
     block.layers = [layer.key]
+    try:
+        warm = layers.warm(host, walk.spec(NOBODY), host.report, build=block.warm)
+    except WarmRefused as exc:
+        if block.warm:
+            host.report.note(f"Without a warm start: {exc.brief}")
+        return
+    if warm:
+        warm.note_use()
+        block.layers.append(warm.key)
 
 
 def _keys(walk: Walk) -> None:
@@ -299,17 +340,17 @@ def _vm(walk: Walk) -> None:
     media: tuple[Medium, ...] = ()
     if Can.MEDIA in host.driver.can and not block.layers:
         media = (Medium(LABEL, walk.bundle.path, walk.bundle.sha256),)
-    host.driver.create(
-        VmSpec(
-            cpus=block.cpus,
-            memory_mib=block.memory_mib,
-            disk_gib=block.disk_gib,
-            image=walk.base,
-            identity=identity,
-            media=media,
-            engine_port=host.engine.port,
-        )
-    )
+    spec = walk.spec(identity, media)
+    if warm := walk.warm:
+        try:
+            host.driver.create(replace(spec, warm=warm))
+        except WarmRefused as exc:
+            host.report.warn(f"It starts cold: {exc.brief}")
+            LayerCache().remove(warm.folder.name)
+        else:
+            return
+    del block.layers[1:]
+    host.driver.create(spec)
 
 
 def _engine_files(host: Host) -> tuple[GuestFile, ...]:

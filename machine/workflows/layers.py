@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from machine import image_build, registry
 from machine.chroot import ChrootGuest
-from machine.errors import PreflightError
+from machine.engine import ServerTls
+from machine.errors import PreflightError, WarmRefused
 from machine.events import Reporter
+from machine.host import Host
 from machine.images import ImageCache
 from machine.layers import Layer, LayerCache, LayerKind
-from machine.model import Image
+from machine.model import EngineOptions, GuestFile, Identity, Image, VmSpec
+from machine.paths import shipped_templates
 from machine.provision_detect import detect
 from machine.runtime.bundle import Bundle, BundleCache, deliver, discard
+from machine.workflows import bootstrap
 
+MARKER = b"machine: warm"
+"""What templates/warm/warm.sh says on the console when the memory can be saved."""
 RECIPE = "1"
 """How an engine layer is made; another number makes all of them anew."""
 
@@ -51,6 +61,83 @@ def engine(image: Image, bundle: Bundle, report: Reporter) -> Layer:
 
     title = f"{image.name} + {bundle.engine} {bundle.version}"
     return LayerCache().ensure(LayerKind.ENGINE, _inputs(image, bundle), title, make, report)
+
+
+def warm(host: Host, spec: VmSpec, report: Reporter, *, build: bool) -> Layer | None:
+    """The memory of a machine like ``spec`` that is nobody's yet; None where there is none and
+    ``build`` does not ask for it. Raises WarmRefused where there can be none, and what ``save_warm``
+    raises."""
+    reason = _not_warm(host)
+    if reason:
+        raise WarmRefused(reason)
+    inputs = {
+        "recipe": RECIPE,
+        "user": host.block.user,
+        "labels": json.dumps(bootstrap.labels(host)),
+        "disk image": spec.image.digest,
+        "files": _digest(_rehearsal(host)),
+        **host.driver.warm_inputs(spec),
+    }
+    cache = LayerCache()
+    if not build:
+        return cache.find(LayerKind.WARM, inputs, report)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        nobody = Identity(
+            hostname="machine",
+            machine_id=uuid.uuid4().hex,
+            user=host.block.user,
+            authorized_keys=(),
+            host_key="",
+            host_key_public="",
+            files=_rehearsal(host),
+        )
+        with report.step("warm", "Booting a machine once, to keep its memory"):
+            return host.driver.save_warm(replace(spec, identity=nobody), folder, MARKER)
+
+    title = f"{host.block.image}, {spec.cpus} CPUs, {spec.memory_mib} MiB, {spec.disk_gib} GiB"
+    return cache.ensure(LayerKind.WARM, inputs, title, make, report)
+
+
+def _not_warm(host: Host) -> str:
+    """Why such a machine cannot start warm, whatever its provider can do; or ""."""
+    options = host.record.engine_options
+    if not host.engine.door:
+        return f"{host.engine.name} has none"
+    if replace(options, tls_sans=()) != EngineOptions():
+        return "its engine's options are not those of the saved one"
+    return ""
+
+
+def _rehearsal(host: Host) -> tuple[GuestFile, ...]:
+    """What makes a machine warm: our scripts, and the engine's configuration without keys."""
+    engine, here = host.engine, shipped_templates() / "warm"
+    nothing = ServerTls(b"", b"", b"")
+    configured = engine.first_boot(
+        host.block.bundle_kind, EngineOptions(), bootstrap.labels(host), nothing
+    )
+    unit = (here / "machine-warm.service").read_text()
+    unit = unit.replace("@DOOR@", engine.door).replace("@UNIT@", engine.unit)
+    units = "/etc/systemd/system"
+    return (
+        GuestFile("/usr/local/lib/machine/warm/warm.sh", (here / "warm.sh").read_bytes()),
+        GuestFile("/usr/local/lib/machine/warm/rehearse.sh", engine.rehearsal().encode()),
+        GuestFile(f"{units}/machine-warm.service", unit.encode()),
+        GuestFile(
+            f"{units}/multi-user.target.wants/machine-warm.service",
+            link=f"{units}/machine-warm.service",
+        ),
+        GuestFile(f"{units}/ssh.service.d/warm.conf", (here / "ssh.conf").read_bytes()),
+        *(each for each in configured if each.content),
+    )
+
+
+def _digest(files: Sequence[GuestFile]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path} {file.mode} {file.link} {len(file.content)}\n".encode())
+        digest.update(file.content)
+    return digest.hexdigest()
 
 
 def missing(image: Image) -> str:

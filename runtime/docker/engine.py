@@ -24,6 +24,9 @@ class DockerEngine(Engine):
     port: ClassVar[int] = 2376
     service: ClassVar[str] = "docker"
     unit: ClassVar[str] = "docker.service"
+    door: ClassVar[str] = CERT
+    """dockerd loads its certificate before containerd, its id and its networks (26.1: newAPIServer-
+    TLSConfig comes first in DaemonCli.start); a running one would have to be restarted for it."""
     archive: ClassVar[Archive | None] = static.ARCHIVE
 
     _before: dict[str, bytes | None] | None = None  # configuration to go back to
@@ -104,6 +107,10 @@ class DockerEngine(Engine):
                 link=f"{units}/{cls.unit}",
             ),
         )
+
+    @classmethod
+    def rehearsal(cls) -> str:
+        return (Path(__file__).parent / "rehearse.sh").read_text()
 
     def restart(self) -> None:
         self.provisioner.enable_service(self.unit)

@@ -60,6 +60,7 @@ def context(driver: LibvirtDriver) -> DomainContext:
         forward_mac="52:54:00:00:00:02",
         lan_mac="",
         console="/pool/console.log",
+        genid=True,
     )
 
 
