@@ -49,7 +49,7 @@ def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
         "root/etc/sudoers.d/machine": (f"{identity.user} ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440),
         "authorized_keys": ("".join(f"{key}\n" for key in identity.authorized_keys), 0o600),
         "user": (f"{identity.user}\n", 0o644),
-        "macs": ("".join(f"{nic.mac}\n" for nic in nics), 0o644),
+        "links": ("".join(_link(number, nic) for number, nic in enumerate(nics)), 0o644),
         "random": (os.urandom(64).hex(), 0o600),
     }
     if identity.host_key:
@@ -106,6 +106,18 @@ def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
     iso.write_fp(out)
     iso.close()
     return out.getvalue()
+
+
+def _link(number: int, nic: Nic) -> str:
+    """For ``ip -batch``, where the card had been somebody else's: what _network says comes later."""
+    card = f"dev eth{number}"
+    lines = [f"link set {card} address {nic.mac}"]
+    if nic.address:
+        lines.append(f"address add {nic.address} {card}")
+    lines.append(f"link set {card} up")
+    if nic.gateway:
+        lines.append(f"route add default via {nic.gateway} {card}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _hosts(host: str) -> str:

@@ -128,6 +128,7 @@ def wait_for_ssh(host: Host) -> SshGuest:
         f'"{host.name}" to take a login over SSH',
         login,
         timeout=host.block.boot_timeout,
+        most=0.3,
         hint=f"machine console {host.name} shows how far its boot got; "
         "a slow computer may need a longer boot timeout",
         last_answer=lambda: f"Last answer: {last}",
@@ -201,6 +202,7 @@ def verify(host: Host, *, timeout: float = ENGINE_ANSWERS) -> EngineInfo:
         f'the engine of "{host.name}" to answer at {host.url()}',
         probe,
         timeout=timeout,
+        most=0.2,
         hint=f"machine ssh {host.name} sudo journalctl -u {host.engine.service} -n 50",
         last_answer=lambda: f"Last answer: {last}",
     )

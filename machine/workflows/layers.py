@@ -117,7 +117,8 @@ def _rehearsal(host: Host) -> tuple[GuestFile, ...]:
         host.block.bundle_kind, EngineOptions(), bootstrap.labels(host), nothing
     )
     unit = (here / "machine-warm.service").read_text()
-    unit = unit.replace("@DOOR@", engine.door).replace("@UNIT@", engine.unit)
+    for name, word in (("DOOR", engine.door), ("UNIT", engine.unit), ("USER", host.block.user)):
+        unit = unit.replace(f"@{name}@", word)
     units = "/etc/systemd/system"
     return (
         GuestFile("/usr/local/lib/machine/warm/warm.sh", (here / "warm.sh").read_bytes()),

@@ -1,26 +1,22 @@
 #!/bin/sh
 # On the machine whose memory becomes a warm layer: bring it to where every machine of its kind is
 # alike, say so on the console, and wait. Every machine that starts from that memory goes on below,
-# with its own identity on the disk. Arguments: the file that the engine waits at, and its unit.
+# with its own identity on the disk. Arguments: the file that the engine waits at, its unit, the user.
 set -eu
 disk=/dev/disk/by-id/virtio-machine-identity
 here=/usr/local/lib/machine/warm
 key=/etc/ssh/ssh_host_ed25519_key
-door=$1 unit=$2
+door=$1 unit=$2 user=$3
 trap 'echo "machine: not warm" > /dev/console' EXIT
 
 instance() { # the tar's first file, read past every cache
-    dd if=$disk bs=512 skip=1 count=1 iflag=direct status=none | tr -d '\0'
+    dd if=$disk bs=512 skip=1 count=1 iflag=direct status=none | { read -r id && echo "$id"; }
 }
 waits() { # whether one of a service's threads waits for the other end of a pipe
     grep -qs wait_for_partner /proc/"$(systemctl show -P MainPID "$1")"/task/*/wchan
 }
-open() { # who waits gets the file's content; who opens it again, or later, the file
-    exec 3> "$1"
-    cp -p "$2" "$1.new"
-    mv "$1.new" "$1"
-    cat "$2" >&3
-    exec 3>&-
+lines() { # a small file, without a program for it
+    while IFS= read -r line; do echo "$line"; done < "$1"
 }
 
 systemctl is-system-running --wait > /dev/null
@@ -32,7 +28,11 @@ systemctl start --no-block ssh.service "$unit"
 until waits ssh.service && waits "$unit"; do sleep 0.1; done
 
 for link in /sys/class/net/eth*; do ip link set "${link##*/}" down; done
+read -r nobody < /etc/machine-id
 rm -f /etc/systemd/network/*-machine*.network /etc/machine-id /var/lib/systemd/random-seed
+home=$(getent passwd "$user" | cut -d: -f6)
+mkdir -p /run/machine
+cd /run/machine
 journalctl --quiet --rotate --vacuum-size=1
 sync
 own=$(instance)
@@ -40,34 +40,31 @@ trap - EXIT
 echo 'machine: warm' > /dev/console
 until new=$(instance) && [ "$new" != "$own" ]; do sleep 0.05; done
 
-# From here on it is somebody. The clock first: certificates have a beginning.
-date --set "@$(cat /sys/class/rtc/rtc0/since_epoch)" > /dev/null
-mkdir -p /run/machine/doors
-dd if=$disk bs=1M count=1 iflag=direct status=none | tar -xC /run/machine
-cd /run/machine
-cat random > /dev/urandom
-mv "root$key" doors/key
-mv "root$door" doors/engine
-cp -a root/. /
-hostname "$(cat root/etc/hostname)"
-number=0
-while read -r mac; do
-    ip link set "eth$number" address "$mac"
-    number=$((number + 1))
-done < macs
-networkctl reload
-user=$(cat user)
-home=$(getent passwd "$user" | cut -d: -f6)
-cat authorized_keys > "$home/.ssh/authorized_keys"
-open $key doors/key
-open "$door" doors/engine
+# From here on it is somebody. The clock first: certificates have a beginning. Each program that is
+# not started saves a tenth of a second under emulation. Who waits at a pipe gets what is in the
+# file that has taken its place by then, and finds the file when it opens it again.
+read -r now < /sys/class/rtc/rtc0/since_epoch
+date --set "@$now" > /dev/null
+exec 3<> $key 4<> "$door"
+dd if=$disk bs=1M count=1 iflag=direct status=none | tar -xP --transform='s,^root/,/,'
+lines random > /dev/urandom
+lines /etc/hostname > /proc/sys/kernel/hostname
+lines "$door" >&4
+exec 4>&-
+lines authorized_keys > "$home/.ssh/authorized_keys"
+ip -batch links
+lines $key >&3
+exec 3>&-
 echo "$new" > /var/lib/machine/instance-id
 echo "machine: identity $new applied" > /dev/console
+networkctl reload
+systemctl start "$unit" || true
 
-# What is not waited for: who remembers the machine's id from the start reads it again.
+# What nobody waits for. Who has known the machine's id from its start reads it again.
 rm -rf /run/machine $here /etc/systemd/system/ssh.service.d/warm.conf \
     /etc/systemd/system/machine-warm.service \
     /etc/systemd/system/multi-user.target.wants/machine-warm.service
 rmdir --ignore-fail-on-non-empty /etc/systemd/system/ssh.service.d /usr/local/lib/machine
 systemctl daemon-reload
-systemctl --no-block restart systemd-journald.service
+mv /var/log/journal/"$nobody" /var/log/journal/"$new"
+systemctl restart systemd-journald.service # takes over what was logged since the memory was saved
