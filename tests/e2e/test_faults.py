@@ -38,7 +38,7 @@ def left_of(bed: SystemBed, name: str) -> str:
     places = (
         bed.run("virsh", "list", "--all", "--name").stdout,
         bed.run("virsh", "vol-list", "machine").stdout,
-        bed.run("virsh", "net-dumpxml", "machine").stdout,
+        bed.run("virsh", "net-dumpxml", "--inactive", "machine").stdout,
         "\n".join(each.name for each in bed.store.glob("machines/*")),
     )
     return "\n".join(line for text in places for line in text.splitlines() if name in line)

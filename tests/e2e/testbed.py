@@ -134,7 +134,7 @@ class Bed:
             "domain": ("virsh", "list", "--all", "--name"),
             "volume": ("virsh", "vol-list", "--pool", "machine"),
             "network": ("virsh", "net-list", "--all", "--name"),
-            "reservation": ("sh", "-c", "virsh net-dumpxml machine | grep '<host '"),
+            "reservation": ("sh", "-c", "virsh net-dumpxml --inactive machine | grep '<host '"),
             "context": ("sh", "-c", 'find "$HOME/.docker" -type f 2>/dev/null'),
             "file": ("find", str(self.store), str(self.home), *self.folders, "-type", "f"),
         }
