@@ -141,6 +141,16 @@ class Driver(ABC, Generic[C, F]):
         return seen
 
     @classmethod
+    def prune(
+        cls, drivers: Sequence[Self], keep: frozenset[str], gone: frozenset[str], *, dry_run: bool
+    ) -> Mapping[str, int]:
+        """Remove what this provider holds for all machines and none needs any more; answers names
+        and bytes. ``drivers`` are all machines of the store; ``keep`` and ``gone`` are what facts
+        of ``save_warm`` named, of layers that stay and of those that are removed now. ``dry_run``
+        only answers. Providers that do not answer are passed over."""
+        return {}
+
+    @classmethod
     def findings(cls, store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
         """What `machine doctor` should say of this driver's provider: what is missing for it to
         work, and things of ours (by their mark) whose id no record of ``store`` knows. ``fix``

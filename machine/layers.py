@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -98,6 +99,15 @@ class LayerCache(FolderCache):
         """One error for each folder that is no layer any more."""
         return [each for each in self._all() if isinstance(each, LayerError)]
 
+    def damaged(self) -> list[str]:
+        """Names of folders that are no layer any more, or not whole."""
+        good = set()
+        for layer in self.all():
+            with suppress(LayerError):
+                self.check(layer)
+                good.add(layer.folder.name)
+        return sorted({each.parent.name for each in self._folders()} - good)
+
     def get(self, ref: str) -> Layer:
         """By the first characters of its key. Raises LayerNotFound."""
         found = [layer for layer in self.all() if ref and layer.key.startswith(ref)]
@@ -181,10 +191,13 @@ class LayerCache(FolderCache):
             if (self.root / name).exists():
                 (self.root / name).rename(work / "removed")
 
+    def _folders(self) -> list[Path]:
+        """Of manifests."""
+        found = self.root.glob(f"*/{MANIFEST}")
+        return sorted(path for path in found if not path.parent.name.startswith("."))
+
     def _all(self) -> Iterator[Layer | LayerError]:
-        for path in sorted(self.root.glob(f"*/{MANIFEST}")):
-            if path.parent.name.startswith("."):
-                continue
+        for path in self._folders():
             try:
                 yield _read(path.parent)
             except LayerError as exc:

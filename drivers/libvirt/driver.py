@@ -35,6 +35,7 @@ from machine.drivers.libvirt.domain import (
     targets,
     undefine,
 )
+from machine.drivers.libvirt.prune import unneeded
 from machine.errors import BadOption, DriverError, MachineError, TimedOut, WarmRefused
 from machine.model import Address, Can, FirstBoot, Nic, Sighting, State, VmSpec, Warm
 from machine.paths import cache_root
@@ -168,7 +169,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         builder = type(self)(
             HostRef(f"base-warm-{identifier[:8]}", identifier, self.host.folder),
             replace(self.config, ip=""),
-            LibvirtFacts(),
+            LibvirtFacts(kind=self.facts.kind),
             report=self.report,
         )
         try:
@@ -282,6 +283,26 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             for driver in group:
                 seen[driver.host.name] = driver._sight(conn, domains)
         return seen
+
+    @classmethod
+    def prune(
+        cls, drivers: Sequence[Self], keep: frozenset[str], gone: frozenset[str], *, dry_run: bool
+    ) -> Mapping[str, int]:
+        """Of our default pool and of those that machines have, wherever they are."""
+        places = {(driver.facts.uri, driver.config.pool) for driver in drivers}
+        with suppress(MachineError):
+            places.add((connection.resolve(""), storage.OURS))
+        removed: dict[str, int] = {}
+        for uri, name in sorted(places):
+            with suppress(MachineError, module().libvirtError):
+                conn = connection.connect(uri)
+                pool = conn.storagePoolLookupByName(name)
+                with _uploads(uri, name):
+                    found = unneeded(conn, pool, keep, gone)
+                    for each in found if not dry_run else ():
+                        storage.delete(pool, each)
+                removed |= found
+        return removed
 
     @classmethod
     def findings(cls, store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
@@ -399,12 +420,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         return storage.prefix(self.host.name, self.host.id) + kind
 
     def _uploads(self) -> Any:
-        """One process at a time puts the shared files into a pool."""
-        from filelock import FileLock
-
-        cache_root().mkdir(parents=True, exist_ok=True)
-        key = hashlib.sha256(f"{self.facts.uri} {self.config.pool}".encode()).hexdigest()[:16]
-        return FileLock(cache_root() / f".pool-{key}.lock")
+        return _uploads(self.facts.uri, self.config.pool)
 
     def _shared(self, pool: Any, spec: VmSpec) -> dict[str, str]:
         image = spec.image
@@ -419,7 +435,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             self.report.progress("vm", done, total)
 
         return {
-            key: storage.shared(pool, f"machine-base-{digest[:16]}.{ending}", path, digest, tell)
+            key: storage.shared(pool, f"{storage.SHARED}{digest[:16]}.{ending}", path, digest, tell)
             for key, (path, digest, ending) in files.items()
         }
 
@@ -529,6 +545,16 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 lambda: not readonly_targets(domain.XMLDesc()),
                 timeout=10,
             )
+
+
+def _uploads(uri: str, pool: str) -> Any:
+    """One process at a time puts shared files into a pool and begins to use them, or removes
+    those that nothing uses."""
+    from filelock import FileLock
+
+    cache_root().mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(f"{uri} {pool}".encode()).hexdigest()[:16]
+    return FileLock(cache_root() / f".pool-{key}.lock")
 
 
 def _path(pool: Any, name: str) -> str:

@@ -19,6 +19,8 @@ from machine.paths import data_root
 
 OURS: Final = "machine"
 SYSTEM_PATH: Final = "/var/lib/libvirt/images/machine"
+SHARED: Final = "machine-base-"
+"""What the names of volumes begin with that are no machine's own."""
 READY: Final = ".ready"
 """Suffix of the empty volume that says that an upload came to its end."""
 CHUNK: Final = 256 * 1024

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "inspect": ("machine.cli.look:inspect", "Print a machine's record as JSON."),
     "ip": ("machine.cli.look:ip", "Print the addresses of machines."),
     "kill": ("machine.cli.power:kill", "Power machines off at once."),
+    "layer": ("machine.cli.layer:app", "What creates begin with: ls, show, build, verify, prune."),
     "ls": ("machine.cli.ls:ls", "List the machines."),
     "provision": ("machine.cli.power:provision", "Bring machines back to what was configured."),
     "regenerate-certs": ("machine.cli.power:regenerate_certs", "Renew the TLS certificates."),

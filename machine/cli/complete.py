@@ -64,6 +64,12 @@ def bundles(ctx: click.Context, incomplete: str) -> list[str]:
     return [path.stem for path in BundleCache().root.glob("*.json")]
 
 
+def layers(ctx: click.Context, incomplete: str) -> list[str]:
+    from machine.layers import MANIFEST, LayerCache
+
+    return [path.parent.name for path in LayerCache().root.glob(f"[!.]*/{MANIFEST}")]
+
+
 def outputs(ctx: click.Context, incomplete: str) -> list[str]:
     return ["text", "json"]
 

@@ -12,6 +12,7 @@ from machine.errors import (
     BadOption,
     GuestError,
     HostError,
+    LayerError,
     LayerNotFound,
     MachineError,
     PreflightError,
@@ -77,6 +78,31 @@ def check(store: Store, request: CreateRequest) -> None:
     if store.exists(request.name):
         raise taken(request.name)
     _record(request)
+
+
+def prepare(store: Store, request: CreateRequest, emit: Emit = ignore) -> list[str]:
+    """Make the layers that a create like this would begin with, and no machine; answers their
+    keys. Raises LayerError where its image can have none, WarmRefused where its memory cannot."""
+    host = _Draft(store, _record(request), Reporter(emit))
+    walk = Walk(host)
+    host.driver.preflight()
+    for work in (_bundles, _image, _bundle):
+        work(walk)
+    if reason := layers.missing(walk.image):
+        raise LayerError(f"No layer can be made of {walk.image.name}: {reason}")
+    engine = layers.engine(walk.image, walk.bundle, host.report)
+    host.block.layers = [engine.key]
+    if request.warm:
+        memory = layers.warm(host, walk.spec(NOBODY), host.report, build=True)
+        host.block.layers += [memory.key] if memory else []
+    return host.block.layers
+
+
+class _Draft(Host):
+    """A machine that never comes to be: nothing of it is written."""
+
+    def save(self) -> None:
+        return
 
 
 def resume(store: Store, name: str, emit: Emit = ignore) -> Host:
@@ -251,6 +277,10 @@ def _preflight(walk: Walk) -> None:
     if not walk.host.folder.record.exists():
         raise PreflightError(f'The record of "{walk.host.name}" is gone')
     walk.host.driver.preflight()
+    _bundles(walk)
+
+
+def _bundles(walk: Walk) -> None:
     BundleCache().preflight(walk.host.engine, walk.host.block.bundle_kind)
 
 

@@ -6,14 +6,15 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from machine import image_build, registry
 from machine.chroot import ChrootGuest
 from machine.engine import ServerTls
-from machine.errors import PreflightError, WarmRefused
+from machine.errors import MachineError, PreflightError, WarmRefused
 from machine.events import Reporter
 from machine.host import Host
 from machine.images import ImageCache
@@ -22,6 +23,7 @@ from machine.model import EngineOptions, GuestFile, Identity, Image, VmSpec
 from machine.paths import shipped_templates
 from machine.provision_detect import detect
 from machine.runtime.bundle import Bundle, BundleCache, deliver, discard
+from machine.store import Store
 from machine.workflows import bootstrap
 
 MARKER = b"machine: warm"
@@ -78,9 +80,13 @@ def warm(host: Host, spec: VmSpec, report: Reporter, *, build: bool) -> Layer | 
         "files": _digest(_rehearsal(host)),
         **host.driver.warm_inputs(spec),
     }
+    title = f"{host.block.image}, {spec.cpus} CPUs, {spec.memory_mib} MiB, {spec.disk_gib} GiB"
     cache = LayerCache()
-    if not build:
-        return cache.find(LayerKind.WARM, inputs, report)
+    found = cache.find(LayerKind.WARM, inputs, report)
+    if found or not build:
+        if not found and (why := _other(cache, title, inputs)):
+            report.note(f"Saved memory is left aside: {why}")
+        return found
 
     def make(folder: Path) -> Mapping[str, Any]:
         nobody = Identity(
@@ -95,8 +101,67 @@ def warm(host: Host, spec: VmSpec, report: Reporter, *, build: bool) -> Layer | 
         with report.step("warm", "Booting a machine once, to keep its memory"):
             return host.driver.save_warm(replace(spec, identity=nobody), folder, MARKER)
 
-    title = f"{host.block.image}, {spec.cpus} CPUs, {spec.memory_mib} MiB, {spec.disk_gib} GiB"
     return cache.ensure(LayerKind.WARM, inputs, title, make, report)
+
+
+def _other(cache: LayerCache, title: str, inputs: Mapping[str, str]) -> str:
+    """What the newest memory with that title was made of that is not so any more; or ""."""
+    others = [each for each in cache.all() if (each.kind, each.title) == (LayerKind.WARM, title)]
+    if not others:
+        return ""
+    before = others[-1].inputs
+    return "other " + ", ".join(key for key in inputs if inputs[key] != before.get(key))
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """One thing that was removed, or would be."""
+
+    kind: str  # "engine", "warm", "damaged", or the driver that held it
+    name: str
+    title: str
+    size: int  # bytes
+
+
+def prune(
+    store: Store, refs: Sequence[str] = (), *, everything: bool = False, dry_run: bool = False
+) -> list[Pruned]:
+    """Remove layers, and what providers hold that nothing is backed by: those that ``refs`` names,
+    or ``everything``, or else those that no create will use any more because a newer one has
+    their place, or they are damaged. Machines keep what they are backed by. Raises LayerNotFound."""
+    cache = LayerCache()
+    layers = cache.all()
+    doomed = [cache.get(ref) for ref in refs] if refs else layers if everything else stale(layers)
+    pruned = [Pruned(each.kind, each.folder.name, each.title, each.size) for each in doomed]
+    for problem in () if refs else cache.damaged():
+        pruned.append(Pruned("damaged", problem, "", 0))
+    if not dry_run:
+        for name in [each.name for each in pruned]:
+            cache.remove(name)
+    gone = frozenset(str(each.facts.get("disk", "")) for each in doomed)
+    keep = frozenset(str(each.facts.get("disk", "")) for each in layers if each not in doomed)
+    hosts = _hosts(store)
+    for name in registry.names("machine.drivers", registry.DRIVERS):
+        drivers = [host.driver for host in hosts if host.record.driver_name == name]
+        found = registry.driver(name).prune(drivers, keep, gone, dry_run=dry_run)
+        pruned += [Pruned(name, each, "", size) for each, size in sorted(found.items())]
+    return pruned
+
+
+def stale(layers: Sequence[Layer]) -> list[Layer]:
+    """Those that a newer one of the same title has replaced."""
+    newest = {(each.kind, each.title): each for each in layers}
+    return [each for each in layers if newest[each.kind, each.title] is not each]
+
+
+def _hosts(store: Store) -> list[Host]:
+    found = []
+    for name in store.names():
+        with suppress(MachineError):
+            host = Host.load(store, name)
+            _ = host.driver
+            found.append(host)
+    return found
 
 
 def _not_warm(host: Host) -> str:

@@ -109,7 +109,12 @@ def test_removal_leaves_nothing_there(hypervisor: Hypervisor, far: str) -> None:
     bed = hypervisor.bed
     removed = bed.machine("rm", "-y", far)
     assert removed.returncode == 0, removed.stderr
-    for words in (("list", "--all", "--name"), ("vol-list", "machine"), ("net-dumpxml", "--inactive", "machine")):
+    asked = (
+        ("list", "--all", "--name"),
+        ("vol-list", "machine"),
+        ("net-dumpxml", "--inactive", "machine"),
+    )
+    for words in asked:
         assert far not in bed.run("virsh", *words).stdout
 
 

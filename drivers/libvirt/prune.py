@@ -1,0 +1,58 @@
+"""What a pool holds for all machines: which of it is needed, and removal of the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+from xml.etree import ElementTree
+
+from machine.drivers.libvirt import storage
+from machine.drivers.libvirt.connection import module
+
+WARM: Final = f"{storage.SHARED}warm-"
+"""How the names of saved machines' disks begin: no cache can bring such a one again."""
+_OLD: Final = 24 * 3600
+"""Seconds after which a saved machine's disk without a layer is no build's that is at work, and
+no other user's who has not started a machine from it yet."""
+
+
+def unneeded(conn: Any, pool: Any, keep: frozenset[str], gone: frozenset[str]) -> dict[str, int]:
+    """Names and bytes of shared volumes that no machine is backed by, no domain uses and ``keep``
+    does not name. Those that ``gone`` names do not have to be old."""
+    libvirt = module()
+    pool.refresh()
+    volumes = {each.name(): each for each in pool.listAllVolumes()}
+    paths = {each.path(): name for name, each in volumes.items()}
+    backed = {name: paths.get(_backing(each), "") for name, each in volumes.items()}
+    needed = {name for name in volumes if not name.startswith(storage.SHARED)} | keep
+    for domain in conn.listAllDomains():
+        with suppress(libvirt.libvirtError):
+            needed |= {paths[path] for path in _files(domain.XMLDesc()) if path in paths}
+    for name in list(needed):
+        while (name := backed.get(name, "")) and name not in needed:
+            needed.add(name)
+    needed |= {name + storage.READY for name in needed}
+    return {
+        name: int(each.info()[2])
+        for name, each in volumes.items()
+        if name not in needed and (not name.startswith(WARM) or name in gone or _is_old(each))
+    }
+
+
+def _backing(volume: Any) -> str:
+    return ElementTree.fromstring(volume.XMLDesc()).findtext("backingStore/path") or ""  # noqa: S314
+
+
+def _files(xml: str) -> Iterator[str]:
+    root = ElementTree.fromstring(xml)  # noqa: S314 - libvirt's own
+    for path in ("os/kernel", "os/initrd"):
+        yield root.findtext(path) or ""
+    for source in root.iterfind("devices/disk/source"):
+        yield source.get("file") or ""
+
+
+def _is_old(volume: Any) -> bool:
+    changed = ElementTree.fromstring(volume.XMLDesc()).findtext("target/timestamps/mtime")  # noqa: S314
+    return changed is not None and time.time() - float(changed) > _OLD
