@@ -38,6 +38,7 @@ PACKAGES: Final = (
     "udev",
 )
 _SHIPPED: Final = shipped_templates() / "_images" / "debian"
+_AS_ROOT: Final = ("unshare", "--map-root-user", "--map-auto", "--")
 ROOT_MIB: Final = 3072
 """The file system's size in the image; a machine's own disk is larger, and it grows at boot."""
 PROGRAMS: Final = {
@@ -114,6 +115,14 @@ def check(arch: str) -> None:
             "Building an image as an ordinary user needs newuidmap and subordinate ids",
             hint="sudo apt-get install uidmap",
         )
+    if os.geteuid() != 0:
+        tried = command.run(*_AS_ROOT, "true", check=False)
+        if not tried.ok:
+            raise PreflightError(
+                "Building an image as an ordinary user needs subordinate ids, and there are none",
+                details=tried.stderr.strip(),
+                hint="sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER",
+            )
 
 
 def apt_mirror() -> str:
@@ -195,8 +204,7 @@ def unpacked(archive: Path, work: Path | None = None) -> Iterator[Path]:
 
 def as_root(*argv: str | Path) -> None:
     """As root, or as the root of a user namespace in which the user's subordinate ids are mapped."""
-    space = () if os.geteuid() == 0 else ("unshare", "--map-root-user", "--map-auto", "--")
-    call(*space, *argv)
+    call(*(() if os.geteuid() == 0 else _AS_ROOT), *argv)
 
 
 def call(*argv: str | Path) -> None:

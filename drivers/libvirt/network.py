@@ -176,7 +176,11 @@ def _reservations(net: Any) -> dict[str, str]:
 
 def _hosts(net: Any) -> Iterator[ElementTree.Element]:
     """The reservations of its definition, which outlives a restart."""
-    xml = net.XMLDesc(module().VIR_NETWORK_XML_INACTIVE)
+    libvirt = module()
+    try:
+        xml = net.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE)
+    except libvirt.libvirtError:  # libvirt's test driver has one definition only
+        xml = net.XMLDesc()
     return ElementTree.fromstring(xml).iterfind("ip/dhcp/host")  # noqa: S314 - libvirt's own XML
 
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from machine import flags, record, registry
 from machine.errors import (
     BadOption,
+    CommandFailed,
+    DiskFull,
     GuestError,
     HostError,
+    ImageError,
     LayerError,
     LayerNotFound,
     MachineError,
@@ -323,7 +326,11 @@ def _layer(walk: Walk) -> None:
     if reason := layers.missing(walk.image):
         host.report.note(f"Without a layer: {reason}")
         return
-    layer = layers.engine(walk.image, walk.bundle, host.report)
+    try:
+        layer = layers.engine(walk.image, walk.bundle, host.report)
+    except (ImageError, LayerError, DiskFull, CommandFailed) as exc:
+        host.report.warn(f"Without a layer: {exc.brief}")
+        return
     layer.note_use()
     block.layers = [layer.key]
     try:

@@ -206,6 +206,8 @@ class SessionBed(Bed):
     script = """
 set -eu
 mount --bind "$2" "$1/checkout"
+echo nobody:100000:65536 > "$1/subids"
+for name in subuid subgid; do mount --bind "$1/subids" /etc/$name; done
 ip link set lo up
 touch "$1/ready"
 exec sleep infinity
