@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from machine.errors import BadOption
-from machine.guest import Guest
 from machine.model import Address, EngineInfo, EngineOptions, GuestFile, TlsFiles
-from machine.provisioner import Provisioner
+
+if TYPE_CHECKING:
+    from machine.guest import Guest
+    from machine.provisioner import Provisioner
 
 VERSION: Final = re.compile(r"\d[0-9A-Za-z.+~-]*")
 GOARCH: Final = {"x86_64": "amd64", "aarch64": "arm64"}

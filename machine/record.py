@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import uuid
 from collections.abc import Mapping
@@ -186,18 +187,30 @@ def _block(name: str, values: object) -> Block:
 
 def _checked(name: str, where: str, cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of ``cls`` in ``values``, each of the type of its default or annotation."""
-    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool, "Journal": dict}
     known = {}
-    for each in dataclasses.fields(cls):
-        kind = kinds.get(str(each.type)) or (list if str(each.type).startswith("list") else dict)
-        if each.name in values:
-            value = values[each.name]
+    for key, (kind, required) in _kinds(cls).items():
+        if key in values:
+            value = values[key]
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise _damaged(name, f"{where}.{each.name} is {value!r}, no {kind.__name__}")
-            known[each.name] = value
-        elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-            raise _damaged(name, f"{where}.{each.name} is missing")
+                raise _damaged(name, f"{where}.{key} is {value!r}, no {kind.__name__}")
+            known[key] = value
+        elif required:
+            raise _damaged(name, f"{where}.{key} is missing")
     return known
+
+
+@functools.cache  # a listing reads every record
+def _kinds(cls: type[Any]) -> dict[str, tuple[type, bool]]:
+    """By field: the type of its value in JSON, and whether it has to be there."""
+    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool, "Journal": dict}
+    missing = dataclasses.MISSING
+    return {
+        each.name: (
+            kinds.get(str(each.type)) or (list if str(each.type).startswith("list") else dict),
+            each.default is missing and each.default_factory is missing,
+        )
+        for each in dataclasses.fields(cls)
+    }
 
 
 def _damaged(name: str, why: str) -> RecordDamaged:
@@ -255,16 +268,17 @@ def _driver_paths(
 
 
 def _auth_paths(store: StoreFolder, folder: MachineFolder) -> dict[str, Any]:
+    certs = str(store.certs)
     return {
-        "CertDir": str(store.certs),
-        "CaCertPath": str(store.certs / "ca.pem"),
-        "CaPrivateKeyPath": str(store.certs / "ca-key.pem"),
+        "CertDir": certs,
+        "CaCertPath": f"{certs}/ca.pem",
+        "CaPrivateKeyPath": f"{certs}/ca-key.pem",
         "CaCertRemotePath": "",
         "ServerCertPath": str(folder.server_cert),
         "ServerKeyPath": str(folder.server_key),
-        "ClientKeyPath": str(store.certs / "key.pem"),
+        "ClientKeyPath": f"{certs}/key.pem",
         "ServerCertRemotePath": "",
         "ServerKeyRemotePath": "",
-        "ClientCertPath": str(store.certs / "cert.pem"),
+        "ClientCertPath": f"{certs}/cert.pem",
         "StorePath": str(folder.root),
     }

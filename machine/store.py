@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,6 +110,8 @@ class Store:
     def delete(self, name: str) -> None:
         """Drop the record and every file of the machine; twice is fine. The folder disappears from
         the listing in one step: it is renamed first."""
+        import tempfile
+
         root = self.folder(name).root
         try:
             doomed = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.folders.machines))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 from xml.etree import ElementTree
 
-from machine import seed, wait
+from machine import wait
 from machine.driver import Driver, Finding, HostRef
 from machine.drivers.libvirt import (
     acceleration,
@@ -451,6 +451,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         return [Nic(facts.mac, address, gateway)]
 
     def _disks(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> list[Disk]:
+        from machine import seed
+
         content, label = seed.first_boot(spec.image.first_boot, spec.identity, self._nics())
         seed_volume = self._volume("seed")
         storage.delete(pool, seed_volume)  # of a create that was killed
