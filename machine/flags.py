@@ -114,7 +114,7 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
     """The reverse of ``as_dict``; keys that a newer version wrote are left out."""
-    types = _types(cls)
+    types = _types(cls)  # type: ignore[arg-type]
     return cls(
         **{
             key: tuple(value) if types[key] is tuple else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import functools
 import json
 import uuid
 from collections.abc import Mapping
@@ -178,30 +177,18 @@ def _block(name: str, values: object) -> Block:
     if not isinstance(schema, int) or schema > SCHEMA:
         raise _damaged(name, f"Machine.schema is {schema!r}; this version knows up to {SCHEMA}")
     journal = values.get("journal")
-    checked = _checked(name, "Machine", Block, {**values, "journal": {}})
+    checked = _checked(name, "Machine", _BLOCK, {**values, "journal": {}})
     checked["journal"] = Journal(
-        **_checked(name, "Machine.journal", Journal, journal if isinstance(journal, dict) else {})
+        **_checked(name, "Machine.journal", _JOURNAL, journal if isinstance(journal, dict) else {})
     )
     return Block(**checked)
 
 
-def _checked(name: str, where: str, cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``cls`` in ``values``, each of the type of its default or annotation."""
-    known = {}
-    for key, (kind, required) in _kinds(cls).items():
-        if key in values:
-            value = values[key]
-            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise _damaged(name, f"{where}.{key} is {value!r}, no {kind.__name__}")
-            known[key] = value
-        elif required:
-            raise _damaged(name, f"{where}.{key} is missing")
-    return known
+Kinds = Mapping[str, tuple[type, bool]]
+"""By field: the type of its value in JSON, and whether it has to be there."""
 
 
-@functools.cache  # a listing reads every record
-def _kinds(cls: type[Any]) -> dict[str, tuple[type, bool]]:
-    """By field: the type of its value in JSON, and whether it has to be there."""
+def _kinds(cls: type[Any]) -> Kinds:
     kinds: dict[str, type] = {"str": str, "int": int, "bool": bool, "Journal": dict}
     missing = dataclasses.MISSING
     return {
@@ -211,6 +198,23 @@ def _kinds(cls: type[Any]) -> dict[str, tuple[type, bool]]:
         )
         for each in dataclasses.fields(cls)
     }
+
+
+_BLOCK, _JOURNAL = _kinds(Block), _kinds(Journal)  # once: a listing reads every record
+
+
+def _checked(name: str, where: str, kinds: Kinds, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The known ones of ``values``, each of the type that it should have."""
+    known = {}
+    for key, (kind, required) in kinds.items():
+        if key in values:
+            value = values[key]
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise _damaged(name, f"{where}.{key} is {value!r}, no {kind.__name__}")
+            known[key] = value
+        elif required:
+            raise _damaged(name, f"{where}.{key} is missing")
+    return known
 
 
 def _damaged(name: str, why: str) -> RecordDamaged:

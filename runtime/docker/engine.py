@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from machine.engine import Archive, Engine, Recipe, ServerTls
-from machine.errors import BadOption, CommandFailed, EngineError
+from machine.errors import BadOption, CommandFailed, EngineError, EngineUnreachable
 from machine.model import Address, BundleKind, EngineInfo, EngineOptions, GuestFile, TlsFiles
 from machine.runtime.docker import api, context, static
 
@@ -130,6 +130,12 @@ class DockerEngine(Engine):
     @classmethod
     def probe(cls, address: Address, tls: TlsFiles, *, timeout: float) -> EngineInfo:
         return api.version(address, tls, timeout=timeout)
+
+    @classmethod
+    def survey(
+        cls, engines: Mapping[str, tuple[Address, TlsFiles]], *, timeout: float
+    ) -> Iterator[tuple[str, EngineInfo | EngineUnreachable]]:
+        return api.versions(engines, timeout=timeout)
 
     @classmethod
     def client_env(cls, url: str, tls_folder: Path) -> dict[str, str | None]:
