@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,12 +111,9 @@ class Store:
     def delete(self, name: str) -> None:
         """Drop the record and every file of the machine; twice is fine. The folder disappears from
         the listing in one step: it is renamed first."""
-        import tempfile
-
         root = self.folder(name).root
         try:
-            doomed = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.folders.machines))
-            root.rename(doomed / name)
+            root.rename(self.folders.machines / f".gone-{uuid.uuid4().hex}")
         except FileNotFoundError:
             return
         except OSError as exc:

@@ -73,6 +73,10 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     config_type: ClassVar[type[LibvirtConfig]] = LibvirtConfig
     facts_type: ClassVar[type[LibvirtFacts]] = LibvirtFacts
 
+    def memory_available(self) -> int | None:
+        uri = connection.resolve(self.facts.uri or self.config.uri)
+        return preflight.memory(connection.connect(uri))
+
     def preflight(self) -> None:
         uri = connection.resolve(self.facts.uri or self.config.uri)
         conn = connection.connect(uri)
