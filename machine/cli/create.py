@@ -229,8 +229,9 @@ create = CreateCommand(
             ["--parallel"],
             type=click.IntRange(min=1),
             envvar="MACHINE_PARALLEL",
+            show_envvar=True,
             metavar="N",
-            help="machines made at a time [MACHINE_PARALLEL] (default: the processors)",
+            help="machines made at a time; default: the processors",
         ),
         click.Option(
             ["--overcommit"], is_flag=True, help="make them even if memory is short for all of them"

@@ -46,7 +46,9 @@ def envelope(kind: str, data: Any) -> None:
 
 
 def json_line(kind: str, data: Any) -> None:
-    print(json.dumps({"schema": SCHEMA, "kind": kind, "data": data}), flush=True)
+    """With its end in one piece: machines that are worked on together have threads."""
+    line = json.dumps({"schema": SCHEMA, "kind": kind, "data": data})
+    print(f"{line}\n", end="", flush=True)
 
 
 def error(exc: MachineError, *, as_json: bool = False, machines: Sequence[str] = ()) -> None:
