@@ -25,6 +25,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "MACHINE_CACHE_PATH",
         "MACHINE_DRIVER",
         "MACHINE_DEBUG",
+        "MACHINE_PARALLEL",
         "LIBVIRT_DEFAULT_URI",
         "DOCKER_HOST",
         "DOCKER_TLS_VERIFY",
