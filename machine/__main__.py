@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import sys
@@ -12,7 +13,9 @@ from machine.errors import MachineError
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # or the interpreter's last collections look at every module: a tenth of an `ls`
+    sys.exit(code)
 
 
 def run(words: list[str]) -> int:

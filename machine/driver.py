@@ -28,9 +28,9 @@ class HostRef:
 class Driver(ABC, Generic[C, F]):
     """One host, as its provider sees it.
 
-    The core calls, in this order: ``preflight``, ``reserve``, ``create``, ``address``, ``settle``; later
-    ``state``, ``address``, the power verbs, ``remove``. A killed create is called again from the
-    start of the same call, with the facts of the last ``save``.
+    The core calls, in this order: ``memory_available``, ``preflight``, ``reserve``, ``create``,
+    ``address``, ``settle``; later ``state``, ``address``, the power verbs, ``remove``. A killed
+    create is called again from the start of the same call, with the facts of the last ``save``.
     """
 
     name: ClassVar[str]
@@ -57,6 +57,12 @@ class Driver(ABC, Generic[C, F]):
         """Put what was learned on disk now: called before waiting on anything that was made."""
         self.facts = facts
         self._checkpoint(facts)
+
+    def memory_available(self) -> int | None:
+        """MiB that new hosts can have at its provider now; None where that is not known, or is no
+        bound. Called once before hosts are made, of one of them. May raise what ``preflight``
+        does."""
+        return None
 
     def preflight(self) -> None:
         """Called before anything is made; makes nothing. Raises PreflightError saying what is

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from machine.errors import BadOption
-from machine.guest import Guest
+from machine.errors import BadOption, EngineUnreachable
 from machine.model import Address, EngineInfo, EngineOptions, GuestFile, TlsFiles
-from machine.provisioner import Provisioner
+from machine.wait import Deadline
+
+if TYPE_CHECKING:
+    from machine.guest import Guest
+    from machine.provisioner import Provisioner
 
 VERSION: Final = re.compile(r"\d[0-9A-Za-z.+~-]*")
 GOARCH: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -129,6 +132,21 @@ class Engine(ABC):
     def probe(cls, address: Address, tls: TlsFiles, *, timeout: float) -> EngineInfo:
         """Ask the engine for its version from here, over mutual TLS (standard library only: `ls`
         calls it for every machine). Raises EngineUnreachable with the reason."""
+
+    @classmethod
+    def survey(
+        cls, engines: Mapping[str, tuple[Address, TlsFiles]], *, timeout: float
+    ) -> Iterator[tuple[str, EngineInfo | EngineUnreachable]]:
+        """``probe`` of many, by name, each answer as soon as it is there, in any order; ``timeout``
+        is seconds for all. Called in a thread. Override where they can all be asked at once: here
+        one after the other is, each with its share of the time that is left."""
+        deadline = Deadline(timeout)
+        for at, (name, (address, tls)) in enumerate(engines.items()):
+            share = max(deadline.left, 0.1) / (len(engines) - at)
+            try:
+                yield name, cls.probe(address, tls, timeout=share)
+            except EngineUnreachable as exc:
+                yield name, exc
 
     @classmethod
     def url(cls, address: Address) -> str:

@@ -33,13 +33,14 @@ MachineError                    1   brief, details, hint
 │   └── CommandFailed               also local programs
 ├── EngineError
 │   └── EngineUnreachable
-└── TimedOut                        which wait, how long, last answer
+├── TimedOut                        which wait, how long, last answer
+└── Several                         of machines worked on together: the code that all share, else 1
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 
 class MachineError(Exception):
@@ -49,7 +50,7 @@ class MachineError(Exception):
     type next. ``kind`` (the class name) is what ``--output json`` carries.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, brief: str, *, details: str = "", hint: str = "") -> None:
         super().__init__(brief)
@@ -218,3 +219,26 @@ class EngineUnreachable(EngineError):
 
 class TimedOut(MachineError):
     """A wait reached its limit."""
+
+
+class Several(MachineError):
+    """What went wrong with machines that were worked on together."""
+
+    def __init__(self, errors: Mapping[str, MachineError]) -> None:
+        super().__init__("\n".join(f"{name}: {exc}" for name, exc in errors.items()))
+        self.errors = errors
+        codes = {exc.exit_code for exc in errors.values()}
+        self.exit_code = codes.pop() if len(codes) == 1 else 1
+
+    def by_machines(self) -> list[tuple[list[str], MachineError]]:
+        """Each error once, with the machines that have it, in the order of the machines."""
+        groups: dict[tuple[str, ...], tuple[list[str], MachineError]] = {}
+        for name, exc in self.errors.items():
+            key = (exc.kind, exc.brief, exc.details, exc.hint)
+            groups.setdefault(key, ([], exc))[0].append(name)
+        return list(groups.values())
+
+
+def gathered(errors: Mapping[str, MachineError]) -> MachineError:
+    """To be raised: the one error, or Several."""
+    return Several(errors) if len(errors) > 1 else next(iter(errors.values()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -11,6 +10,8 @@ def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file atomically and durably: temporary file beside it, fsync, rename, fsync of the
     folder. It is never readable by others than ``mode`` says. Raises OSError, and leaves the old
     file then."""
+    import tempfile  # most commands write nothing
+
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

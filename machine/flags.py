@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import typing
 from collections.abc import Mapping
@@ -113,15 +114,20 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
     """The reverse of ``as_dict``; keys that a newer version wrote are left out."""
-    hints = typing.get_type_hints(cls)
-    known = {each.name for each in fields(cls)}  # type: ignore[arg-type]
+    types = _types(cls)  # type: ignore[arg-type]
     return cls(
         **{
-            key: tuple(value) if _plain(hints[key]) is tuple else value
+            key: tuple(value) if types[key] is tuple else value
             for key, value in values.items()
-            if key in known
+            if key in types
         }
     )
+
+
+@functools.cache  # a listing asks for every machine
+def _types(cls: type[Any]) -> dict[str, type]:
+    hints = typing.get_type_hints(cls)
+    return {each.name: _plain(hints[each.name]) for each in fields(cls)}
 
 
 def _plain(hint: Any) -> type:

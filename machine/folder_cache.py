@@ -59,5 +59,5 @@ class FolderCache:
         try:
             return lock.acquire(timeout=0)
         except Timeout:
-            report.note(f"Waiting for another process that works on the {self.what} {name}")
+            report.note(f"Waiting for the {self.what} {name}, which is being made or changed")
             return lock.acquire()

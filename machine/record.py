@@ -177,26 +177,43 @@ def _block(name: str, values: object) -> Block:
     if not isinstance(schema, int) or schema > SCHEMA:
         raise _damaged(name, f"Machine.schema is {schema!r}; this version knows up to {SCHEMA}")
     journal = values.get("journal")
-    checked = _checked(name, "Machine", Block, {**values, "journal": {}})
+    checked = _checked(name, "Machine", _BLOCK, {**values, "journal": {}})
     checked["journal"] = Journal(
-        **_checked(name, "Machine.journal", Journal, journal if isinstance(journal, dict) else {})
+        **_checked(name, "Machine.journal", _JOURNAL, journal if isinstance(journal, dict) else {})
     )
     return Block(**checked)
 
 
-def _checked(name: str, where: str, cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``cls`` in ``values``, each of the type of its default or annotation."""
+Kinds = Mapping[str, tuple[type, bool]]
+"""By field: the type of its value in JSON, and whether it has to be there."""
+
+
+def _kinds(cls: type[Any]) -> Kinds:
     kinds: dict[str, type] = {"str": str, "int": int, "bool": bool, "Journal": dict}
+    missing = dataclasses.MISSING
+    return {
+        each.name: (
+            kinds.get(str(each.type)) or (list if str(each.type).startswith("list") else dict),
+            each.default is missing and each.default_factory is missing,
+        )
+        for each in dataclasses.fields(cls)
+    }
+
+
+_BLOCK, _JOURNAL = _kinds(Block), _kinds(Journal)  # once: a listing reads every record
+
+
+def _checked(name: str, where: str, kinds: Kinds, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The known ones of ``values``, each of the type that it should have."""
     known = {}
-    for each in dataclasses.fields(cls):
-        kind = kinds.get(str(each.type)) or (list if str(each.type).startswith("list") else dict)
-        if each.name in values:
-            value = values[each.name]
+    for key, (kind, required) in kinds.items():
+        if key in values:
+            value = values[key]
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise _damaged(name, f"{where}.{each.name} is {value!r}, no {kind.__name__}")
-            known[each.name] = value
-        elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-            raise _damaged(name, f"{where}.{each.name} is missing")
+                raise _damaged(name, f"{where}.{key} is {value!r}, no {kind.__name__}")
+            known[key] = value
+        elif required:
+            raise _damaged(name, f"{where}.{key} is missing")
     return known
 
 
@@ -255,16 +272,17 @@ def _driver_paths(
 
 
 def _auth_paths(store: StoreFolder, folder: MachineFolder) -> dict[str, Any]:
+    certs = str(store.certs)
     return {
-        "CertDir": str(store.certs),
-        "CaCertPath": str(store.certs / "ca.pem"),
-        "CaPrivateKeyPath": str(store.certs / "ca-key.pem"),
+        "CertDir": certs,
+        "CaCertPath": f"{certs}/ca.pem",
+        "CaPrivateKeyPath": f"{certs}/ca-key.pem",
         "CaCertRemotePath": "",
         "ServerCertPath": str(folder.server_cert),
         "ServerKeyPath": str(folder.server_key),
-        "ClientKeyPath": str(store.certs / "key.pem"),
+        "ClientKeyPath": f"{certs}/key.pem",
         "ServerCertRemotePath": "",
         "ServerKeyRemotePath": "",
-        "ClientCertPath": str(store.certs / "cert.pem"),
+        "ClientCertPath": f"{certs}/cert.pem",
         "StorePath": str(folder.root),
     }

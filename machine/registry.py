@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from machine.driver import Driver
-from machine.engine import Engine
 from machine.errors import DriverNotFound, EngineError, UsageError
-from machine.provisioner import Provisioner
-from machine.shell import Shell
+
+if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
+    from machine.driver import Driver
+    from machine.engine import Engine
+    from machine.provisioner import Provisioner
+    from machine.shell import Shell
 
 DRIVERS: Final = {
     "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
@@ -31,8 +34,9 @@ SHELLS: Final = {
 }
 
 
+@functools.cache
 def driver(name: str) -> type[Driver[Any, Any]]:
-    """Raises DriverNotFound with the names that there are."""
+    """Looked for once in a process. Raises DriverNotFound with the names that there are."""
     found = _find("machine.drivers", DRIVERS, name)
     if found is None:
         known = ", ".join(names("machine.drivers", DRIVERS))
@@ -40,7 +44,9 @@ def driver(name: str) -> type[Driver[Any, Any]]:
     return found  # type: ignore[no-any-return]
 
 
+@functools.cache
 def engine(name: str) -> type[Engine]:
+    """Looked for once in a process. Raises EngineError with the names that there are."""
     found = _find("machine.engines", ENGINES, name)
     if found is None:
         known = ", ".join(names("machine.engines", ENGINES))

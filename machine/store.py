@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,8 +113,7 @@ class Store:
         the listing in one step: it is renamed first."""
         root = self.folder(name).root
         try:
-            doomed = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.folders.machines))
-            root.rename(doomed / name)
+            root.rename(self.folders.machines / f".gone-{uuid.uuid4().hex}")
         except FileNotFoundError:
             return
         except OSError as exc:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from machine import registry
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -23,6 +25,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "MACHINE_CACHE_PATH",
         "MACHINE_DRIVER",
         "MACHINE_DEBUG",
+        "MACHINE_PARALLEL",
         "LIBVIRT_DEFAULT_URI",
         "DOCKER_HOST",
         "DOCKER_TLS_VERIFY",
@@ -57,4 +60,6 @@ def folder_driver(plugin_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """The name of a driver that needs nothing; found through its entry point."""
     monkeypatch.syspath_prepend(str(plugin_path))
     monkeypatch.setenv("PYTHONPATH", str(plugin_path))
+    registry.driver.cache_clear()
     yield "folder"
+    registry.driver.cache_clear()

@@ -7,11 +7,11 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-from xml.sax.saxutils import escape
 
 from machine import wait
 from machine.drivers.libvirt import storage
 from machine.drivers.libvirt.connection import module
+from machine.drivers.libvirt.escape import escape
 from machine.errors import PreflightError, TimedOut
 from machine.paths import cache_root
 

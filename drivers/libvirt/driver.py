@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 from xml.etree import ElementTree
 
-from machine import seed, wait
+from machine import wait
 from machine.driver import Driver, Finding, HostRef
 from machine.drivers.libvirt import (
     acceleration,
@@ -72,6 +72,10 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     )
     config_type: ClassVar[type[LibvirtConfig]] = LibvirtConfig
     facts_type: ClassVar[type[LibvirtFacts]] = LibvirtFacts
+
+    def memory_available(self) -> int | None:
+        uri = connection.resolve(self.facts.uri or self.config.uri)
+        return preflight.memory(connection.connect(uri))
 
     def preflight(self) -> None:
         uri = connection.resolve(self.facts.uri or self.config.uri)
@@ -269,19 +273,24 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     @classmethod
     def survey(cls, drivers: Sequence[Self]) -> Mapping[str, Sighting]:
-        """One list of domains for each connection."""
+        """One question for each connection."""
         groups: dict[str, list[Self]] = defaultdict(list)
         for driver in drivers:
             groups[driver.facts.uri].append(driver)
         seen: dict[str, Sighting] = {}
         for group in groups.values():
             conn = group[0]._connection()
-            domains = None
+            states = None
             if not isinstance(conn, str):
-                with suppress(module().libvirtError):
-                    domains = {each.UUIDString(): each for each in conn.listAllDomains()}
+                libvirt = module()
+                with suppress(libvirt.libvirtError):
+                    told = conn.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+                    states = {
+                        domain.UUIDString(): (stats["state.state"], stats["state.reason"])
+                        for domain, stats in told
+                    }
             for driver in group:
-                seen[driver.host.name] = driver._sight(conn, domains)
+                seen[driver.host.name] = driver._sight(conn, states)
         return seen
 
     @classmethod
@@ -308,16 +317,14 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     def findings(cls, store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
         return findings.findings(store, known_ids, fix=fix)
 
-    def _sight(self, conn: Any, domains: Mapping[str, Any] | None = None) -> Sighting:
+    def _sight(self, conn: Any, states: Mapping[str, tuple[int, int]] | None = None) -> Sighting:
+        """``states``, by domain, are those that a survey was told."""
         if isinstance(conn, str):
             return Sighting(State.UNKNOWN if self.facts.uri else State.MISSING, problem=conn)
-        domain = self._domain() if domains is None else domains.get(self.host.id)
-        if domain is None:
+        found = self._domain_state() if states is None else states.get(self.host.id)
+        if found is None:
             return Sighting(State.MISSING)
-        try:
-            number, reason = domain.state()
-        except module().libvirtError:
-            return Sighting(State.MISSING)
+        number, reason = found
         state = _STATES.get(number, State.UNKNOWN)
         problem = ""
         if state is State.PAUSED and reason == module().VIR_DOMAIN_PAUSED_IOERROR:
@@ -345,6 +352,17 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             if connection.code(exc) == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise DriverError("libvirt cannot be asked", details=str(exc)) from exc
+
+    def _domain_state(self) -> tuple[int, int] | None:
+        """Its number and the reason for it; None for a domain that is not there."""
+        domain = self._domain()
+        if domain is None:
+            return None
+        try:
+            number, reason = domain.state()
+        except module().libvirtError:  # removed in this moment
+            return None
+        return number, reason
 
     def _existing(self) -> Any:
         domain = self._domain()
@@ -451,6 +469,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         return [Nic(facts.mac, address, gateway)]
 
     def _disks(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> list[Disk]:
+        from machine import seed
+
         content, label = seed.first_boot(spec.image.first_boot, spec.identity, self._nics())
         seed_volume = self._volume("seed")
         storage.delete(pool, seed_volume)  # of a create that was killed

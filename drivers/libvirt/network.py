@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree
-from xml.sax.saxutils import quoteattr
 
 from machine.drivers.libvirt.connection import doing, module
+from machine.drivers.libvirt.escape import quoteattr
 from machine.errors import BadOption, DriverError, PreflightError
 from machine.render import render
 

@@ -92,6 +92,19 @@ def name(conn: Any, wanted: str, host_id: str) -> None:
         )
 
 
+def memory(conn: Any) -> int | None:
+    """MiB that the hypervisor's computer has free, or used by caches that it can give up; None
+    where its libvirt does not say."""
+    libvirt = module()
+    try:
+        told = conn.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)  # KiB
+    except libvirt.libvirtError:
+        return None
+    if "free" not in told:
+        return None
+    return sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached")) >> 10
+
+
 def _writable(folder: Path) -> None:
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     if not os.access(nearest, os.W_OK | os.X_OK):

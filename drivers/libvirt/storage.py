@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from machine.drivers.libvirt import connection
 from machine.drivers.libvirt.connection import doing, module
+from machine.drivers.libvirt.escape import escape
 from machine.errors import DigestMismatch, DriverError
 from machine.paths import data_root
 

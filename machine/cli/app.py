@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import Annotated, Any, Final
 
@@ -83,6 +82,8 @@ class Commands(TyperGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], COMMANDS, 1)
             meant = f" Did you mean {close[0]}?" if close else ""
             raise click.UsageError(f'There is no command "{args[0]}".{meant}', ctx)

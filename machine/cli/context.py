@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from machine.cli import complete
-from machine.errors import MachineError, UsageError
+from machine.errors import MachineError, UsageError, gathered
 from machine.store import Store
 
 DEFAULT_NAME = "default"
+MOST: Final = 1000
+"""Names that one word may stand for."""
+_SPAN: Final = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 
 Names = Annotated[
     list[str] | None,
@@ -25,6 +30,30 @@ Swarm = Annotated[bool, typer.Option("--swarm", hidden=True, help="of a swarm ma
 Output = Annotated[
     str, typer.Option("--output", help="text or json", autocompletion=complete.outputs)
 ]
+
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        "--parallel",
+        min=1,
+        metavar="N",
+        envvar="MACHINE_PARALLEL",
+        show_default=False,
+        help="machines worked on at a time; default: the processors",
+    ),
+]
+ParallelWaits = Annotated[
+    int,
+    typer.Option(
+        "--parallel",
+        min=1,
+        metavar="N",
+        envvar="MACHINE_PARALLEL",
+        help="machines worked on at a time",
+    ),
+]
+WAITS: Final = 16
+"""Of machines that are only waited for: work that costs this computer little."""
 
 _storage: list[Path] = []
 
@@ -54,10 +83,37 @@ def one(names: list[str] | None) -> str:
 
 def several(names: list[str] | None) -> list[str]:
     """Every name once, each of an existing machine: if one is not there, nothing is done."""
-    wanted = list(dict.fromkeys(names or [one(None)]))
+    wanted = list(dict.fromkeys(expanded(names or [one(None)])))
+    errors: dict[str, MachineError] = {}
     for name in wanted:
-        store().load(name)
+        try:
+            store().load(name)
+        except MachineError as exc:
+            errors[name] = exc
+    if errors:
+        raise gathered(errors)
     return wanted
+
+
+def expanded(names: Sequence[str]) -> list[str]:
+    """worker{1..3} as bash has it, for a shell that leaves it as it is. Raises UsageError for more
+    than MOST names."""
+    found: list[str] = []
+    for name in names:
+        span = _SPAN.search(name)
+        if span is None:
+            found.append(name)
+            continue
+        first, last = int(span[1]), int(span[2])
+        if abs(last - first) >= MOST:
+            raise UsageError(f"{span[0]} in {name!r} is more than {MOST} names")
+        padded = any(len(end) > 1 and end[0] == "0" for end in span.groups())
+        width = max(map(len, span.groups())) if padded else 0
+        numbers = range(first, last + 1) if first <= last else range(first, last - 1, -1)
+        found += expanded(
+            [f"{name[: span.start()]}{each:0{width}}{name[span.end() :]}" for each in numbers]
+        )
+    return found
 
 
 def refuse_swarm(names: list[str] | None) -> None:

@@ -6,15 +6,21 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from machine import flags, registry
 from machine.cli import complete, context, output, progress
 from machine.errors import PreflightError, UsageError
+from machine.events import Emit
 from machine.host import Host
 from machine.model import EngineOptions
+
+if TYPE_CHECKING:
+    from machine.workflows.create import CreateRequest
+
+T = TypeVar("T")
 
 DEFAULT_DRIVER: Final = "libvirt"
 _IGNORED: Final = (
@@ -92,30 +98,55 @@ def _run(names: tuple[str, ...], **given: Any) -> None:
         raise UsageError(
             "Error: No machine name specified", hint="For example: machine create worker1"
         )
-    doubled = {name for name in names if names.count(name) > 1}
+    names = tuple(context.expanded(names))
+    doubled = [name for name in names if names.count(name) > 1]
     if doubled:
-        raise UsageError(f'The name "{doubled.pop()}" is given twice')
+        raise UsageError(f'The name "{doubled[0]}" is given twice')
     emit = progress.sink(as_json=as_json, prefix=len(names) > 1)
-    jobs = {name: partial(_told, _job(name, emit, given)) for name in names}
-    made = progress.run(jobs, left=_left)
-    for name, host in made.items():
-        output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
-        if host.block.context:
-            output.say(f"Or without a shell's variables: docker --context {name} version")
-        if host.block.ssh_config:
-            include = host.store.folders.machines / "*" / host.folder.ssh_config.name
-            output.say(f'For "ssh {name}", put at the top of ~/.ssh/config: Include {include}')
+    jobs = _resumes(names, emit) if given["resume"] else _creates(names, emit, given)
+    progress.run(jobs, parallel=given["parallel"], done=_ready, left=_left)
 
 
-def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
-    from machine import template
+def _ready(name: str, host: Host) -> None:
+    output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
+    if host.block.context:
+        output.say(f"Or without a shell's variables: docker --context {name} version")
+    if host.block.ssh_config:
+        include = host.store.folders.machines / "*" / host.folder.ssh_config.name
+        output.say(f'For "ssh {name}", put at the top of ~/.ssh/config: Include {include}')
+
+
+def _resumes(names: Sequence[str], emit: Emit) -> dict[str, Callable[[], Host]]:
     from machine.workflows import create
 
     store = context.store()
-    if given["resume"]:
+    for name in names:
         store.load(name)
-        return partial(create.resume, store, name, emit)
-    request = create.CreateRequest(
+    return {name: partial(_told, partial(create.resume, store, name, emit)) for name in names}
+
+
+def _creates(
+    names: Sequence[str], emit: Emit, given: dict[str, Any]
+) -> dict[str, Callable[[], Host]]:
+    """Raises what can be told of any of them before one is begun."""
+    from machine.workflows import create, room
+
+    store = context.store()
+    requests = {name: _request(name, given) for name in names}
+    hosts = [create.check(store, request) for request in requests.values()]
+    if not given["overcommit"]:
+        _told(partial(room.check_memory, hosts))
+    return {
+        name: partial(_told, partial(create.create, store, request, emit))
+        for name, request in requests.items()
+    }
+
+
+def _request(name: str, given: dict[str, Any]) -> CreateRequest:
+    from machine import template
+    from machine.workflows.create import CreateRequest
+
+    return CreateRequest(
         name=name,
         driver=given["driver"] or os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER,
         template=template.find(given["template"]),
@@ -139,14 +170,12 @@ def _job(name: str, emit: Any, given: dict[str, Any]) -> Callable[[], Host]:
         layers=given["layers"],
         warm=given["warm"],
     )
-    create.check(store, request)
-    return partial(create.create, store, request, emit)
 
 
-def _told(make: Callable[[], Host]) -> Host:
+def _told(work: Callable[[], T]) -> T:
     """The first words of docker-machine for a check that failed before anything was made."""
     try:
-        return make()
+        return work()
     except PreflightError as exc:
         exc.brief = f"Error with pre-create check: {exc.brief}"
         raise
@@ -196,6 +225,17 @@ create = CreateCommand(
             shell_complete=complete.for_click(complete.templates),
         ),
         click.Option(["--resume"], is_flag=True, help="go on with a create that was cut off"),
+        click.Option(
+            ["--parallel"],
+            type=click.IntRange(min=1),
+            envvar="MACHINE_PARALLEL",
+            show_envvar=True,
+            metavar="N",
+            help="machines made at a time; default: the processors",
+        ),
+        click.Option(
+            ["--overcommit"], is_flag=True, help="make them even if memory is short for all of them"
+        ),
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
         click.Option(["--context"], is_flag=True, help="make a docker context of its name too"),
         click.Option(["--ssh-config"], is_flag=True, help="write an entry for your own ssh too"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from machine.errors import DriverNotFound, HostExists, HostNotFound, MachineError
+from machine.errors import DriverNotFound, HostExists, HostNotFound, MachineError, Several
 
 SCHEMA = 1
 """Of the JSON envelope; raised when a key changes its meaning."""
@@ -46,16 +46,27 @@ def envelope(kind: str, data: Any) -> None:
 
 
 def json_line(kind: str, data: Any) -> None:
-    print(json.dumps({"schema": SCHEMA, "kind": kind, "data": data}), flush=True)
+    """With its end in one piece: machines that are worked on together have threads."""
+    line = json.dumps({"schema": SCHEMA, "kind": kind, "data": data})
+    print(f"{line}\n", end="", flush=True)
 
 
-def error(exc: MachineError, *, as_json: bool = False) -> None:
+def error(exc: MachineError, *, as_json: bool = False, machines: Sequence[str] = ()) -> None:
+    """``machines`` are those that have the error, where several were worked on; one that the line
+    names already is not put before it."""
+    if isinstance(exc, Several):
+        for names, each in exc.by_machines():
+            error(each, as_json=as_json, machines=names)
+        return
     if as_json:
         shown = {"kind": exc.kind, "brief": exc.brief, "details": exc.details, "hint": exc.hint}
-        json_line("error", {**shown, "exit_code": exc.exit_code})
+        named = {"machines": machines} if machines else {}
+        json_line("error", {**shown, "exit_code": exc.exit_code, **named})
         return
     bare = isinstance(exc, BARE) or exc.brief.startswith("Error")
-    say(exc.brief if bare else f"Error: {exc.brief}")
+    told = all(f'"{name}"' in exc.brief for name in machines)
+    before = "" if told else f"{', '.join(machines)}: "
+    say(before + (exc.brief if bare else f"Error: {exc.brief}"))
     for part in (exc.details, exc.hint):
         for line in part.strip().splitlines():
             say(f"  {line}")
@@ -69,6 +80,4 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for line in lines:
         for at, cell in enumerate(line[:-1]):
             widths[at] = max(widths[at], len(cell) + 3)
-    for line in lines:
-        filled = map(str.ljust, line[:-1], widths)
-        value("".join([*filled, *line[-1:]]))
+    value("\n".join("".join([*map(str.ljust, line[:-1], widths), *line[-1:]]) for line in lines))

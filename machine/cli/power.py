@@ -4,61 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
 
 from machine.cli import context, output, progress
-from machine.errors import UsageError
 
+T = TypeVar("T")
 Force = Annotated[bool, typer.Option("--force", "-f", help="power off what does not shut down")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="seconds to shut down")]
 
 
-def start(names: context.Names = None, output_format: context.Output = "text") -> None:
+def start(
+    names: context.Names = None,
+    parallel: context.Parallel = None,
+    output_format: context.Output = "text",
+) -> None:
     """Start machines, and wait for their engines."""
     from machine.workflows import power
 
-    _each(names, output_format, power.start)
+    _each(names, output_format, parallel, power.start)
 
 
 def stop(
     names: context.Names = None,
     force: Force = False,
     timeout: Timeout = 90,
+    parallel: context.ParallelWaits = context.WAITS,
     output_format: context.Output = "text",
 ) -> None:
     """Shut machines down, and wait until they are."""
     from machine.workflows import power
 
-    _each(names, output_format, partial(power.stop, timeout=timeout, force=force))
+    _each(names, output_format, parallel, partial(power.stop, timeout=timeout, force=force))
 
 
 def restart(
     names: context.Names = None,
     force: Force = False,
     timeout: Timeout = 90,
+    parallel: context.Parallel = None,
     output_format: context.Output = "text",
 ) -> None:
     """Restart machines, and wait for their engines."""
     from machine.workflows import power
 
-    _each(names, output_format, partial(power.restart, timeout=timeout, force=force))
+    _each(names, output_format, parallel, partial(power.restart, timeout=timeout, force=force))
 
 
-def kill(names: context.Names = None, output_format: context.Output = "text") -> None:
+def kill(
+    names: context.Names = None,
+    parallel: context.ParallelWaits = context.WAITS,
+    output_format: context.Output = "text",
+) -> None:
     """Power machines off at once."""
     from machine.workflows import power
 
-    _each(names, output_format, power.kill)
+    _each(names, output_format, parallel, power.kill)
 
 
-def provision(names: context.Names = None, output_format: context.Output = "text") -> None:
+def provision(
+    names: context.Names = None,
+    parallel: context.Parallel = None,
+    output_format: context.Output = "text",
+) -> None:
     """Bring machines back to what was configured; one that is so already is left alone."""
     from machine.workflows import provision as workflow
 
-    for name, changed in _each(names, output_format, workflow.provision).items():
+    def done(name: str, changed: bool) -> None:
         output.say(f"{name}: {'changed' if changed else 'nothing had to change'}")
+
+    _each(names, output_format, parallel, workflow.provision, done)
 
 
 def regenerate_certs(
@@ -67,6 +83,7 @@ def regenerate_certs(
     client_certs: Annotated[
         bool, typer.Option("--client-certs", help="renew the store's client certificate too")
     ] = False,
+    parallel: context.Parallel = None,
     output_format: context.Output = "text",
 ) -> None:
     """Renew the TLS certificates; the engine restarts."""
@@ -80,16 +97,22 @@ def regenerate_certs(
         return
     if client_certs:
         workflow.renew_client_certificate(context.store())
-    _each(wanted, output_format, workflow.regenerate_certs)
+    _each(wanted, output_format, parallel, workflow.regenerate_certs)
 
 
-def _each(names: list[str] | None, output_format: str, work: Callable[..., Any]) -> dict[str, Any]:
+def _each(
+    names: list[str] | None,
+    output_format: str,
+    parallel: int | None,
+    work: Callable[..., T],
+    done: Callable[[str, T], None] = lambda name, result: None,
+) -> None:
     wanted = context.several(names)
     emit = progress.sink(as_json=context.is_json(output_format), prefix=len(wanted) > 1)
     store = context.store()
-    if any(not name for name in wanted):
-        raise UsageError("A machine's name is empty")
-    return progress.run(
+    progress.run(
         {name: partial(work, store, name, emit) for name in wanted},
+        parallel=parallel,
+        done=done,
         left=lambda name: f"Look at it with: machine status {name}",
     )

@@ -8,12 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from machine.cli import output
-from machine.errors import MachineError
+from machine.errors import MachineError, gathered
 from machine.events import Emit, Event, Note, Progress, StepEnded, StepStarted
 
 if TYPE_CHECKING:
@@ -94,15 +94,20 @@ def _json(event: Event) -> None:
 
 
 def run(
-    jobs: Mapping[str, Callable[[], T]], *, left: Callable[[str], str] | None = None
+    jobs: Mapping[str, Callable[[], T]],
+    *,
+    parallel: int | None = None,
+    done: Callable[[str, T], None] = lambda name, result: None,
+    left: Callable[[str], str] | None = None,
 ) -> dict[str, T]:
-    """Run one job per machine side by side, bounded by the processors. Every job is run to its
-    end; the first error decides the exit code, and the others are printed before it. Ctrl-C ends
-    the program at once, whatever C call a worker is in: what exists is on disk. ``left`` says, by
-    machine, what exists now and what to type."""
+    """Run one job per machine side by side, ``parallel`` at a time, or as many as there are
+    processors. Every job is run to its end, and only then ``done`` is called for each that
+    succeeded, in the order of the names, and what went wrong is raised: the one error, or Several.
+    Ctrl-C ends the program at once, whatever C call a worker is in: what exists is on disk.
+    ``left`` says, by machine, what exists now and what to type."""
     for display in _displays:
         display.expect(jobs)
-    pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
+    pool = ThreadPoolExecutor(max_workers=parallel or max(2, os.cpu_count() or 2))
     try:
         futures: dict[str, Future[T]] = {name: pool.submit(job) for name, job in jobs.items()}
         pending = set(futures.values())
@@ -119,17 +124,19 @@ def run(
         os._exit(130)
     _close()
     pool.shutdown()
-    return _gather(futures)
-
-
-def _gather(futures: Mapping[str, Future[T]]) -> dict[str, T]:
-    errors: Sequence[BaseException] = [
-        exc for future in futures.values() if (exc := future.exception())
-    ]
-    for exc in errors[:-1]:
-        if not isinstance(exc, MachineError):
-            raise exc
-        output.error(exc)
+    errors = {name: exc for name, each in futures.items() if (exc := each.exception())}
+    results = {name: each.result() for name, each in futures.items() if name not in errors}
+    for name, result in results.items():
+        done(name, result)
     if errors:
-        raise errors[-1]
-    return {name: future.result() for name, future in futures.items()}
+        raise _gathered(errors)
+    return results
+
+
+def _gathered(errors: Mapping[str, BaseException]) -> BaseException:
+    """A bug of ours is raised as it is, when the others have been told."""
+    told = {name: exc for name, exc in errors.items() if isinstance(exc, MachineError)}
+    bugs = [exc for exc in errors.values() if not isinstance(exc, MachineError)]
+    if bugs and told:
+        output.error(gathered(told))
+    return bugs[0] if bugs else gathered(told)

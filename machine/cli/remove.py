@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from machine.cli import complete, context, output, progress
-from machine.errors import HostNotFound, MachineError, UsageError
+from machine.errors import MachineError, UsageError
 
 
 def rm(
@@ -21,6 +21,7 @@ def rm(
         bool, typer.Option("--force", "-f", help="forget it even if its provider cannot be asked")
     ] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="do not ask")] = False,
+    parallel: context.ParallelWaits = context.WAITS,
     output_format: context.Output = "text",
 ) -> None:
     """Remove machines and everything made for them."""
@@ -29,21 +30,21 @@ def rm(
     if not names:
         raise MachineError("Error: Expected to get one or more machine names as arguments")
     store = context.store()
-    wanted = list(dict.fromkeys(names))
-    missing = [name for name in wanted if not store.exists(name)]
-    known = [name for name in wanted if name not in missing]
+    wanted = list(dict.fromkeys(context.expanded(names)))
+    known = [name for name in wanted if store.exists(name)]
     output.say(f"About to remove {', '.join(known)}" if known else "Nothing to remove")
     if known and not (force or yes) and not confirmed("Are you sure?", "-y"):
         return
     emit = progress.sink(as_json=context.is_json(output_format), prefix=len(known) > 1)
-    progress.run(
-        {name: partial(remove.remove, store, name, emit, force=force) for name in known},
+    progress.run(  # a name that is not there is an error beside the others'
+        {
+            name: partial(remove.remove, store, name, emit, force=force)
+            for name in (known if force else wanted)
+        },
+        parallel=parallel,
+        done=lambda name, _: output.say(f"Successfully removed {name}"),
         left=lambda name: f"Go on with: machine rm {name}",
     )
-    for name in known:
-        output.say(f"Successfully removed {name}")
-    if missing and not force:
-        raise HostNotFound(missing[0])
 
 
 def confirmed(question: str, flag: str) -> bool:

@@ -94,6 +94,10 @@ class DriverContract:
     def test_a_host_that_was_never_made_is_missing(self, driver: Driver[Any, Any]) -> None:
         assert driver.state() is State.MISSING
 
+    def test_memory_is_a_number_or_not_known(self, driver: Driver[Any, Any]) -> None:
+        available = driver.memory_available()
+        assert available is None or available >= 0
+
     def test_removing_what_was_never_made_is_fine(self, driver: Driver[Any, Any]) -> None:
         driver.remove()
         driver.remove()

@@ -66,7 +66,7 @@ def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
     """Make a machine whose engine answers. On failure everything is undone again, unless
     ``keep_on_failure``; a kill leaves a machine for ``resume`` or ``remove``."""
     check_name(request.name)
-    host = Host(store, _record(request), Reporter(emit, request.name))
+    host = planned(store, request, emit)
     _ = host.driver  # an unknown driver is told before anything is written
     entries.check(host)
     with store.lock(request.name):
@@ -75,12 +75,18 @@ def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
     return host
 
 
-def check(store: Store, request: CreateRequest) -> None:
-    """What can be told before any work starts: bad names and options, a name that is taken."""
+def check(store: Store, request: CreateRequest) -> Host:
+    """What can be told before any work starts: bad names and options, a name that is taken. The
+    machine as it will be."""
     check_name(request.name)
     if store.exists(request.name):
         raise taken(request.name)
-    _record(request)
+    return planned(store, request)
+
+
+def planned(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
+    """The machine as it will be, of which nothing is written yet."""
+    return Host(store, _record(request), Reporter(emit, request.name))
 
 
 def prepare(store: Store, request: CreateRequest, emit: Emit = ignore) -> list[str]:

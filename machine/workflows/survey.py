@@ -1,22 +1,26 @@
-"""What all machines are doing now: each provider asked once, engines side by side."""
+"""What all machines are doing now: each provider asked once, and engines as soon as it answers."""
 
 from __future__ import annotations
 
+import ipaddress
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from machine.driver import Driver
 from machine.errors import MachineError
 from machine.host import Host
-from machine.model import Sighting, State
+from machine.model import Address, EngineInfo, Sighting, State, TlsFiles
 from machine.store import Store
 from machine.wait import Deadline
 
-WORKERS = 16
-"""Engines asked at once; a thread waits on a socket, so this is not about cores."""
+if TYPE_CHECKING:
+    from machine.driver import Driver
+    from machine.engine import Engine
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,57 @@ def survey(
     hosts: dict[str, Host] = {}
     for name in store.names() if names is None else names:
         rows[name] = _known(store, name, hosts)
-    for name, sighting in _sightings(list(hosts.values()), deadline).items():
-        rows[name] = _seen(rows[name], hosts[name], sighting)
-    if engines:
-        running = [name for name in hosts if rows[name].url]
-        rows.update(_engines([(rows[name], hosts[name]) for name in running], deadline))
+    answers: _Answers[Mapping[str, Sighting] | tuple[str, EngineInfo | str]] = _Answers(deadline)
+    for cls, drivers in _by_provider(hosts.values()).items():
+        answers.add(_sightings(cls, drivers))
+    asked_at: dict[str, float] = {}
+    for answer in answers:
+        if isinstance(answer, tuple):
+            name, info = answer
+            rows[name] = _answered(rows[name], info, asked_at.pop(name) - deadline.left)
+            continue
+        running: dict[str, Address] = {}
+        for name, sighting in answer.items():
+            rows[name] = _seen(rows[name], hosts[name], sighting)
+            if rows[name].url and sighting.address:
+                running[name] = sighting.address
+        if engines:
+            asked_at.update(dict.fromkeys(running, deadline.left))
+            for (engine, _), asked in _by_engine(running, hosts).items():
+                answers.add(_versions(engine, asked, deadline))
+    for name in asked_at:
+        rows[name] = _answered(rows[name], "its engine did not answer in time", 0)
     return list(rows.values())
+
+
+class _Answers(Generic[T]):
+    """What many sources give, as it comes, until the deadline. Each source has a thread, which
+    holds up neither the others nor the end of the program when the source hangs."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._sources = 0
+
+    def add(self, source: Iterable[T]) -> None:
+        def drain() -> None:
+            for answer in source:
+                self._queue.put(answer)
+            self._queue.put(None)
+
+        self._sources += 1
+        threading.Thread(target=drain, daemon=True).start()
+
+    def __iter__(self) -> Iterator[T]:
+        while self._sources:
+            try:
+                answer = self._queue.get(timeout=self._deadline.left)
+            except Empty:
+                return
+            if answer is None:
+                self._sources -= 1
+            else:
+                yield answer
 
 
 def _known(store: Store, name: str, hosts: dict[str, Host]) -> Row:
@@ -62,6 +111,8 @@ def _known(store: Store, name: str, hosts: dict[str, Host]) -> Row:
     row = Row(
         name,
         driver=record.driver_name,
+        state=State.TIMEOUT,
+        error="its provider did not answer",
         labels=record.engine_options.labels,
         creating=record.block is not None and not record.block.journal.finished,
         raw=record.raw,
@@ -75,26 +126,23 @@ def _known(store: Store, name: str, hosts: dict[str, Host]) -> Row:
     return row
 
 
-def _sightings(hosts: Sequence[Host], deadline: Deadline) -> dict[str, Sighting]:
-    """One survey per driver class, side by side; a provider that hangs costs only its own rows."""
-    groups: dict[type[Driver[Any, Any]], list[Driver[Any, Any]]] = defaultdict(list)
+def _by_provider(
+    hosts: Iterable[Host],
+) -> Mapping[type[Driver[Any, Any]], list[Driver[Any, Any]]]:
+    groups = defaultdict(list)
     for host in hosts:
         groups[type(host.driver)].append(host.driver)
-    seen = {h.name: Sighting(State.TIMEOUT, problem="its provider did not answer") for h in hosts}
-    if not groups:
-        return {}
-    pool = ThreadPoolExecutor(max_workers=len(groups))
-    asked = {pool.submit(cls.survey, drivers): drivers for cls, drivers in groups.items()}
-    done, _ = wait(asked, timeout=deadline.left)
-    pool.shutdown(wait=False, cancel_futures=True)
-    for future in done:
-        problem = future.exception()
-        if problem is None:
-            seen.update(future.result())
-        else:
-            bad = {d.host.name: Sighting(State.ERROR, problem=str(problem)) for d in asked[future]}
-            seen.update(bad)
-    return seen
+    return groups
+
+
+def _sightings(
+    cls: type[Driver[Any, Any]], drivers: Sequence[Driver[Any, Any]]
+) -> Iterator[Mapping[str, Sighting]]:
+    try:
+        yield cls.survey(drivers)
+    except Exception as exc:  # noqa: BLE001 - what is wrong with a driver costs its own rows
+        problem = Sighting(State.ERROR, problem=str(exc))
+        yield {driver.host.name: problem for driver in drivers}
 
 
 def _seen(row: Row, host: Host, sighting: Sighting) -> Row:
@@ -107,25 +155,41 @@ def _seen(row: Row, host: Host, sighting: Sighting) -> Row:
     return replace(row, state=sighting.state, url=url, error=error)
 
 
-def _engines(running: Sequence[tuple[Row, Host]], deadline: Deadline) -> dict[str, Row]:
-    if not running:
-        return {}
-    pool = ThreadPoolExecutor(max_workers=min(WORKERS, len(running)))
-    asked = {pool.submit(_version, row, host, deadline): row for row, host in running}
-    done, late = wait(asked, timeout=deadline.left)
-    pool.shutdown(wait=False, cancel_futures=True)
-    rows = {asked[future].name: future.result() for future in done}
-    rows.update(
-        {asked[f].name: replace(asked[f], error="its engine did not answer in time") for f in late}
-    )
-    return rows
+def _by_engine(
+    running: Mapping[str, Address], hosts: Mapping[str, Host]
+) -> Mapping[tuple[type[Engine], str], dict[str, tuple[Address, TlsFiles]]]:
+    """Groups that are asked side by side: an address that is a name has to be looked up first,
+    which may hang."""
+    groups: dict[tuple[type[Engine], str], dict[str, tuple[Address, TlsFiles]]] = defaultdict(dict)
+    for name, address in running.items():
+        host = hosts[name]
+        groups[host.engine, _name(address.host)][name] = (address, host.tls)
+    return groups
 
 
-def _version(row: Row, host: Host, deadline: Deadline) -> Row:
-    started = deadline.left
+def _name(place: str) -> str:
+    """The name of a computer; "" for an address in figures."""
     try:
-        address = host.driver.address()
-        info = host.engine.probe(address, host.tls, timeout=max(0.1, deadline.left))
-    except MachineError as exc:
-        return replace(row, error=row.error or exc.brief)
-    return replace(row, engine_version=info.version, response_seconds=started - deadline.left)
+        ipaddress.ip_address(place)
+    except ValueError:
+        return place
+    return ""
+
+
+def _versions(
+    cls: type[Engine], asked: Mapping[str, tuple[Address, TlsFiles]], deadline: Deadline
+) -> Iterator[tuple[str, EngineInfo | str]]:
+    left = set(asked)
+    try:
+        for name, answer in cls.survey(asked, timeout=deadline.left):
+            left.discard(name)
+            yield name, answer if isinstance(answer, EngineInfo) else answer.brief
+    except Exception as exc:  # noqa: BLE001 - what is wrong with an engine costs its own rows
+        for name in left:
+            yield name, str(exc)
+
+
+def _answered(row: Row, answer: EngineInfo | str, seconds: float) -> Row:
+    if isinstance(answer, str):
+        return replace(row, error=row.error or answer)
+    return replace(row, engine_version=answer.version, response_seconds=seconds)

@@ -6,7 +6,6 @@ named by the sha256 of the context's name under contexts/meta, and one under con
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -72,11 +71,11 @@ def _root() -> Path:
 
 
 def _meta(name: str) -> Path:
-    return _root() / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
+    return _root() / "contexts" / "meta" / _digest(name)
 
 
 def _tls(name: str) -> Path:
-    return _root() / "contexts" / "tls" / hashlib.sha256(name.encode()).hexdigest()
+    return _root() / "contexts" / "tls" / _digest(name)
 
 
 def _metadata(name: str) -> dict[str, Any] | None:
@@ -103,3 +102,9 @@ def _write(name: str, url: str, tls: TlsFiles, mark: str) -> None:
         files.replace(folder / target, source.read_bytes())
     _meta(name).mkdir(parents=True, exist_ok=True)
     files.replace(_meta(name) / "meta.json", json.dumps(meta).encode(), mode=0o644)
+
+
+def _digest(name: str) -> str:
+    import hashlib  # when it is needed: `ls` and `url` load this module too
+
+    return hashlib.sha256(name.encode()).hexdigest()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from machine.engine import Archive, Engine, Recipe, ServerTls
-from machine.errors import BadOption, CommandFailed, EngineError
+from machine.errors import BadOption, CommandFailed, EngineError, EngineUnreachable
 from machine.model import Address, BundleKind, EngineInfo, EngineOptions, GuestFile, TlsFiles
-from machine.runtime.docker import api, context, static
+from machine.runtime.docker import context, static
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
 DROP_IN: Final = "/etc/systemd/system/docker.service.d/10-machine.conf"
@@ -129,7 +129,17 @@ class DockerEngine(Engine):
 
     @classmethod
     def probe(cls, address: Address, tls: TlsFiles, *, timeout: float) -> EngineInfo:
+        from machine.runtime.docker import api  # and ssl, which most commands do without
+
         return api.version(address, tls, timeout=timeout)
+
+    @classmethod
+    def survey(
+        cls, engines: Mapping[str, tuple[Address, TlsFiles]], *, timeout: float
+    ) -> Iterator[tuple[str, EngineInfo | EngineUnreachable]]:
+        from machine.runtime.docker import api
+
+        return api.versions(engines, timeout=timeout)
 
     @classmethod
     def client_env(cls, url: str, tls_folder: Path) -> dict[str, str | None]:

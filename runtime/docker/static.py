@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from machine.engine import Archive
 from machine.errors import CommandFailed, EngineError
-from machine.guest import Guest
-from machine.provisioner import Provisioner
+
+if TYPE_CHECKING:
+    from machine.guest import Guest
+    from machine.provisioner import Provisioner
 
 ARCHIVE: Final = Archive(
     file="docker-{version}.tgz",

@@ -10,26 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from machine import record
-from machine.host import Host, certs_lock
-from machine.model import Address, EngineOptions, State
-from machine.store import Store
+from machine.host import certs_lock
+from machine.model import State
 from machine.tls import Authority
 from machine.workflows import bootstrap
-
-
-def made(name: str, driver: str, state: State, port: int = 2376) -> Host:
-    """A machine in the store whose host, a folder, is in that state."""
-    block = record.block(config={"port": port})
-    new = record.new(name, driver, block, EngineOptions(labels=("a=b",)))
-    new.ours.journal.finished = True
-    new.note_address(Address("127.0.0.1", engine_port=port))
-    store = Store()
-    store.reserve(new)
-    file = store.folder(name).root / new.ours.id / "state"
-    file.parent.mkdir()
-    file.write_text(state)
-    return Host(store, new)
+from tests.machines import made
 
 
 @pytest.fixture

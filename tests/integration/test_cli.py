@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from machine.model import State
+from tests.machines import made
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("paramiko", "libvirt", "jinja2", "cryptography", "rich", "asyncio", "pydantic", "requests")
 
@@ -339,6 +342,24 @@ def test_common_commands_load_nothing_heavy(words: tuple[str, ...], host: str, e
 
 
 @pytest.mark.parametrize(
+    ("words", "spared"),
+    [
+        (("status", "f1"), ("ssl", "http.client", "concurrent.futures")),
+        (("url", "f1"), ("ssl", "http.client", "hashlib")),
+        (("env", "e1"), ("http.client", "concurrent.futures")),
+        (("ls",), ("http.client", "concurrent.futures", "machine.ssh")),
+        (("ls", "-q"), ("ssl", "http.client", "machine.runtime")),
+        (("status", "l1"), ("ssl", "http.client", "urllib.request", "tarfile", "machine.seed")),
+    ],
+)
+def test_common_commands_load_what_they_use(
+    words: tuple[str, ...], spared: tuple[str, ...], host: str, engine: str
+) -> None:
+    made("l1", "libvirt", State.STOPPED)
+    assert _loaded(words, spared) == "[]"
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "machine s",
@@ -358,10 +379,14 @@ def test_completion_loads_nothing_heavy(line: str, monkeypatch: pytest.MonkeyPat
 
 
 def _heavy_modules(words: tuple[str, ...]) -> str:
+    return _loaded(words, HEAVY)
+
+
+def _loaded(words: tuple[str, ...], modules: tuple[str, ...]) -> str:
     program = (
         "import sys\nfrom machine.__main__ import run\n"
         f"run({list(words)!r})\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+        f"print([name for name in {modules!r} if name in sys.modules], file=sys.stderr)\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT

@@ -201,3 +201,19 @@ def test_a_remote_hypervisor_that_does_not_answer_has_its_own_remedy() -> None:
     with pytest.raises(PreflightError) as caught:
         connection.connect("qemu+ssh://me@127.0.0.1:1/system")
     assert "ssh me@127.0.0.1 virsh" in caught.value.hint
+
+
+def test_memory_is_not_known_where_libvirt_does_not_say(driver: LibvirtDriver) -> None:
+    assert driver.memory_available() is None
+
+
+def test_one_question_tells_the_states_of_all(driver: LibvirtDriver, conn: Any) -> None:
+    there = conn.lookupByName("test")
+    other = LibvirtDriver(
+        HostRef("test", there.UUIDString(), driver.host.folder), driver.config, driver.facts
+    )
+    seen = LibvirtDriver.survey([driver, other])
+    assert (seen["w1"].state, seen["test"].state) == (State.MISSING, State.RUNNING)
+    assert seen["test"] == other._sight(conn)
+    there.suspend()
+    assert LibvirtDriver.survey([other])["test"].state is State.PAUSED

@@ -19,6 +19,7 @@ class FolderConfig:
     port: int = option(2376, "port that an engine listens on", low=1, high=65535)
     tags: tuple[str, ...] = option((), "words to write into the host")
     loud: bool = option(False, "say what is done")
+    room: int | None = option(None, "memory that there is for hosts", metavar="MIB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class FolderDriver(Driver[FolderConfig, FolderFacts]):
     def _state(self) -> Path:
         root = Path(self.config.root) if self.config.root else self.host.folder
         return root / self.host.id / "state"
+
+    def memory_available(self) -> int | None:
+        return self.config.room
 
     def preflight(self) -> None:
         if self.config.root and not Path(self.config.root).is_dir():
