@@ -99,12 +99,13 @@ class Nic:
     """One network card as the guest's network configuration names it, by its MAC address.
 
     ``address`` with prefix length ("10.0.0.2/24") is set statically; None asks DHCP. ``gateway``
-    is the way out and the name server of a static address; "" where there is neither.
+    is the way out of a static address, and ``dns`` its name server; "" where there is none.
     """
 
     mac: str
     address: str | None = None
     gateway: str = ""
+    dns: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,9 @@ def _network(nic: Nic) -> str:
     """systemd.network(5). Matched by MAC address: the order of cards may change."""
     setup = f"Address={nic.address}" if nic.address else "DHCP=ipv4"
     if nic.gateway:
-        setup += f"\nGateway={nic.gateway}\nDNS={nic.gateway}"
+        setup += f"\nGateway={nic.gateway}"
+    if nic.dns:
+        setup += f"\nDNS={nic.dns}"
     return (
         f"[Match]\nMACAddress={nic.mac}\n\n[Network]\n{setup}\nIPv6AcceptRA=no\n"
         "\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes\n"
@@ -171,7 +173,8 @@ def _network_config(nics: Sequence[Nic]) -> dict[str, Any]:
         card.update({"addresses": [nic.address]} if nic.address else {"dhcp4": True})
         if nic.gateway:
             card["routes"] = [{"to": "0.0.0.0/0", "via": nic.gateway}]
-            card["nameservers"] = {"addresses": [nic.gateway]}
+        if nic.dns:
+            card["nameservers"] = {"addresses": [nic.dns]}
         cards[f"machine{number}"] = card
     return {"version": 2, "ethernets": cards}
 

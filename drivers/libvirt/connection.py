@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def connect(uri: str) -> Any:
     if found is not None and found.isAlive():
         return found
     libvirt = module()
+    if not _open:
+        atexit.register(_open.clear)  # later the binding is half gone, and complains
     try:
         _open[uri] = libvirt.open(uri)
     except libvirt.libvirtError as exc:

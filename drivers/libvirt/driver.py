@@ -460,13 +460,14 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     def _nics(self) -> list[Nic]:
         """As the guest is to set them up: the way out first."""
         facts = self.facts
+        way_in = Nic(self._mac("forward"), *forward.GUEST)
         if facts.session:
-            return [Nic(self._mac("forward")), Nic(facts.mac, f"{facts.lan}/16")]
+            return [way_in, Nic(facts.mac, f"{facts.lan}/16")]
         net = network.network(self._connect(), self.config.network)
         address, gateway = network.static(net, facts.lan)
         if facts.forwarded:
-            return [Nic(self._mac("forward")), Nic(facts.mac, address)]
-        return [Nic(facts.mac, address, gateway)]
+            return [way_in, Nic(facts.mac, address)]
+        return [Nic(facts.mac, address, gateway, gateway)]
 
     def _disks(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> list[Disk]:
         from machine import seed

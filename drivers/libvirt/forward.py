@@ -9,6 +9,9 @@ from typing import Final
 FIRST: Final = 20000
 PAIRS: Final = 6000
 """Two neighbouring ports each, all below Linux's own choice for outgoing connections (32768 on)."""
+GUEST: Final = ("10.0.2.15/24", "10.0.2.2", "10.0.2.3")
+"""Address, gateway and name server of a guest on QEMU's user network, where its forwards lead (QEMU's
+documentation of ``-netdev user``). Its DHCP gives a second guest of the same memory another address."""
 TRIES: Final = 8
 REFUSED: Final = "Could not set up host forwarding rule"
 """QEMU 7.2's words when a port is taken; it ends then."""

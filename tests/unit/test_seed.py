@@ -31,7 +31,7 @@ def test_an_identity_tar_holds_who_the_host_is(identity: Identity) -> None:
     content, label = seed.first_boot(
         FirstBoot.IDENTITY,
         identity,
-        [Nic("52:54:00:00:00:01"), Nic("52:54:00:00:00:02", "10.0.0.2/24", "10.0.0.1")],
+        [Nic("52:54:00:00:00:01"), Nic("52:54:00:00:00:02", "10.0.0.2/24", "10.0.0.1", "10.0.0.1")],
     )
     assert label == seed.IDENTITY_LABEL
     assert len(label) <= 20
