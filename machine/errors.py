@@ -182,7 +182,11 @@ class DriverNotFound(DriverError):
 
 class WarmRefused(DriverError):
     """A machine cannot start from saved memory; ``brief`` says why. Made for the caller that then
-    starts it cold."""
+    starts it cold. ``spent``: nor can any other."""
+
+    def __init__(self, brief: str, *, spent: bool = False) -> None:
+        super().__init__(brief)
+        self.spent = spent
 
 
 class Unsupported(DriverError):

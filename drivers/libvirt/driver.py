@@ -134,9 +134,15 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 xml = self._xml(pool, spec, files)
                 with doing(f"defining {self.host.name}"):
                     domain = conn.defineXML(xml)
-        if spec.warm and not domain.isActive():
-            self._restore(domain, spec.warm)
-        self._power_on(domain)
+        try:
+            self._power_on(domain, spec.warm)
+        except DriverError as exc:
+            if not spec.warm:
+                raise
+            self._start_over()
+            if isinstance(exc, WarmRefused):
+                raise
+            raise WarmRefused(f"its memory could not be restored: {exc.details}") from exc
 
     def warm_inputs(self, spec: VmSpec) -> Mapping[str, str]:
         """Of everything that QEMU's stream is tied to, and of what the guest saw of its devices."""
@@ -169,13 +175,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             }
 
     def save_warm(self, spec: VmSpec, folder: Path, marker: bytes) -> Mapping[str, Any]:
-        identifier = str(uuid.uuid4())
-        builder = type(self)(
-            HostRef(f"base-warm-{identifier[:8]}", identifier, self.host.folder),
-            replace(self.config, ip=""),
-            LibvirtFacts(kind=self.facts.kind),
-            report=self.report,
-        )
+        self._clear(f"base-{spec.identity.hostname}")
+        builder = self._sibling(f"base-{spec.identity.hostname}", str(uuid.uuid4()))
         try:
             builder.preflight()
             builder.create(spec)
@@ -186,7 +187,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             raise
         disk = builder._volume("disk.qcow2")
         builder._remove(keep=disk)
-        return {"disk": disk}
+        found = storage.volume(self._pool(), disk)
+        return {"disk": disk, "written": storage.changed(found)}
 
     def state(self) -> State:
         return self._sight(self._connection()).state
@@ -200,6 +202,21 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     def remove(self) -> None:
         if self.facts.uri:  # else killed before anything was made
             self._remove()
+
+    def _sibling(self, name: str, identifier: str) -> Self:
+        """A driver for another domain of the same kind in the same place."""
+        return type(self)(
+            HostRef(name, identifier, self.host.folder),
+            replace(self.config, ip=""),
+            LibvirtFacts(uri=self.facts.uri, session=self.facts.session, kind=self.facts.kind),
+            report=self.report,
+        )
+
+    def _clear(self, name: str) -> None:
+        """Remove what a killed ``save_warm`` left under that name. Its caller is the only one."""
+        with suppress(module().libvirtError):
+            left = self._connect().lookupByName(name)
+            self._sibling(name, left.UUIDString()).remove()
 
     def _remove(self, keep: str = "") -> None:
         """Everything of the machine's but the volume ``keep``."""
@@ -404,16 +421,15 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 undefine(domain)
             storage.delete(self._pool(), self._volume("disk.qcow2"))
 
-    def _restore(self, domain: Any, warm: Warm) -> None:
+    def _begin(self, domain: Any, warm: Warm | None) -> None:
+        """By a boot, or by going on where saved memory was left. Raises libvirtError, WarmRefused."""
+        if warm is None:
+            domain.create()
+            return
         libvirt = module()
         xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
-        try:
-            memory.restore(
-                self._connect(), warm.folder / memory.FILE, warm.sha256[memory.FILE], xml
-            )
-        except WarmRefused:
-            self._start_over()
-            raise
+        source = warm.folder / memory.FILE
+        memory.restore(self._connect(), source, warm.sha256[memory.FILE], xml)
 
     def _wait_for_console(self, marker: bytes) -> None:
         """Until the guest has said it there. Raises DriverError when it says that it will not, or
@@ -478,7 +494,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         seed_path = storage.upload(
             pool, seed_volume, BytesIO(content).read, len(content), mode="0600"
         )
-        base = _path(pool, spec.warm.facts["disk"]) if spec.warm else files["disk"]
+        base = _saved(pool, spec.warm.facts) if spec.warm else files["disk"]
         root = storage.disk(pool, self._volume("disk.qcow2"), spec.disk_gib, base)
         target = targets()
         disks = [Disk(root, next(target), "qcow2", readonly=False)]
@@ -527,7 +543,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         number = int(self.host.id.replace("-", "")[:4], 16) % 65000 + 2
         return f"10.77.{number // 256}.{number % 256}"
 
-    def _power_on(self, domain: Any) -> None:
+    def _power_on(self, domain: Any, warm: Warm | None = None) -> None:
         """Start it if it does not run. Forwarded ports that another program has taken meanwhile are
         exchanged for others; only the start itself can tell."""
         libvirt = module()
@@ -535,7 +551,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             for attempt in range(1, forward.TRIES):
                 try:
                     if not domain.isActive():
-                        domain.create()
+                        self._begin(domain, warm)
                     break
                 except libvirt.libvirtError as exc:
                     if not forward.taken(exc):
@@ -544,7 +560,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 other = forward.ports(self.host.id, attempt)
                 domain = self._connect().defineXML(forward.moved(xml, *other))
             else:
-                domain.create()
+                self._begin(domain, warm)
             if self.facts.forwarded:
                 self._note_ports(domain)
 
@@ -578,11 +594,13 @@ def _uploads(uri: str, pool: str) -> Any:
     return FileLock(cache_root() / f".pool-{key}.lock")
 
 
-def _path(pool: Any, name: str) -> str:
-    """Of a volume that must be there. Raises WarmRefused."""
-    found = storage.volume(pool, name)
+def _saved(pool: Any, facts: Mapping[str, Any]) -> str:
+    """The path of a saved machine's disk, which must be as it was. Raises WarmRefused."""
+    found = storage.volume(pool, facts["disk"])
     if found is None:
-        raise WarmRefused(f"its disk {name} is gone from the pool")
+        raise WarmRefused(f"its disk {facts['disk']} is gone from the pool", spent=True)
+    if storage.changed(found) != facts["written"]:
+        raise WarmRefused(f"its disk {facts['disk']} was written to", spent=True)
     return str(found.path())
 
 

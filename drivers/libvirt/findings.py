@@ -152,10 +152,7 @@ def _orphaned_volumes(conn: Any, known_ids: frozenset[str], *, fix: bool) -> Ite
         owner = storage.owner(name)
         if owner is None or owner[1] in alive:
             continue
-        changed = ElementTree.fromstring(volume.XMLDesc()).findtext(  # noqa: S314
-            "target/timestamps/mtime"
-        )
-        if fix and changed and time.time() - float(changed) > _OLD:
+        if fix and time.time() - storage.changed(volume) > _OLD:
             storage.delete(pool, name)
             text = f'the volume {name} was removed: the machine "{owner[0]}" is gone'
             yield Finding("ok", _SUBJECT, text, fixed=True)

@@ -51,8 +51,8 @@ def save(domain: Any, folder: Path) -> None:
 
 def restore(conn: Any, source: Path, sha256: str, xml: str) -> None:
     """Start the domain of ``xml``, which is defined already, from saved memory. Its processors run
-    only when every byte of it was seen to be the right one. Raises WarmRefused, and nothing runs
-    then."""
+    only when every byte of it was seen to be the right one. Raises WarmRefused and libvirtError,
+    and nothing runs then."""
     libvirt = module()
     with source.open("rb") as file, tempfile.TemporaryDirectory(prefix="machine-") as folder:
         begin = _rewritten(file, xml)
@@ -64,9 +64,9 @@ def restore(conn: Any, source: Path, sha256: str, xml: str) -> None:
             conn.restoreFlags(str(pipe), None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
         except libvirt.libvirtError as exc:
             feeder.stop()
-            raise WarmRefused(
-                f"its memory could not be restored ({feeder.problem or exc})"
-            ) from exc
+            if feeder.damaged:
+                raise WarmRefused("its memory is damaged", spent=True) from exc
+            raise
         feeder.stop()
 
 
@@ -76,28 +76,28 @@ class _Feeder(threading.Thread):
     def __init__(self, begin: bytes, file: IO[bytes], sha256: str, pipe: Path) -> None:
         super().__init__(daemon=True)
         self.begin, self.file, self.sha256, self.pipe = begin, file, sha256, pipe
-        self.problem = ""
+        self.damaged = False
 
     def run(self) -> None:
+        with suppress(OSError):  # libvirt has stopped reading, and says itself why
+            self._feed()
+
+    def _feed(self) -> None:
         digest = hashlib.sha256()
         stream = self.file.tell()
         self.file.seek(0)
         digest.update(self.file.read(stream))
-        try:
-            with self.pipe.open("wb", buffering=0) as out:
-                _widen(out)
-                out.write(self.begin)
-                held = b""
-                while chunk := self.file.read(_CHUNK):
-                    digest.update(chunk)
-                    _write_all(out, held)
-                    held = chunk
-                if digest.hexdigest() != self.sha256:
-                    self.problem = "it is damaged"
-                    return
+        with self.pipe.open("wb", buffering=0) as out:
+            _widen(out)
+            out.write(self.begin)
+            held = b""
+            while chunk := self.file.read(_CHUNK):
+                digest.update(chunk)
                 _write_all(out, held)
-        except OSError as exc:
-            self.problem = self.problem or f"libvirt stopped reading it: {exc.strerror}"
+                held = chunk
+            self.damaged = digest.hexdigest() != self.sha256
+            if not self.damaged:
+                _write_all(out, held)
 
     def stop(self) -> None:
         """Return when it has ended, also where nobody ever opened the other end."""
@@ -111,7 +111,7 @@ def _rewritten(file: IO[bytes], xml: str) -> bytes:
     """The file's beginning with another XML; leaves ``file`` where QEMU's stream begins."""
     head = file.read(_HEADER.size)
     if len(head) < _HEADER.size:
-        raise WarmRefused("its memory is damaged")
+        raise WarmRefused("its memory is damaged", spent=True)
     magic, version, length, running, compression, cookie_at = _HEADER.unpack(head)
     if (magic, version) != (_MAGIC, _VERSION):
         raise WarmRefused(f"this libvirt keeps memory in a form that is not known here ({version})")

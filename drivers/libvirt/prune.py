@@ -11,8 +11,6 @@ from xml.etree import ElementTree
 from machine.drivers.libvirt import storage
 from machine.drivers.libvirt.connection import module
 
-WARM: Final = f"{storage.SHARED}warm-"
-"""How the names of saved machines' disks begin: no cache can bring such a one again."""
 _OLD: Final = 24 * 3600
 """Seconds after which a saved machine's disk without a layer is no build's that is at work, and
 no other user's who has not started a machine from it yet."""
@@ -26,7 +24,7 @@ def unneeded(conn: Any, pool: Any, keep: frozenset[str], gone: frozenset[str]) -
     volumes = {each.name(): each for each in pool.listAllVolumes()}
     paths = {each.path(): name for name, each in volumes.items()}
     backed = {name: paths.get(_backing(each), "") for name, each in volumes.items()}
-    needed = {name for name in volumes if not name.startswith(storage.SHARED)} | keep
+    needed = {name for name in volumes if not storage.is_shared(name)} | keep
     for domain in conn.listAllDomains():
         with suppress(libvirt.libvirtError):
             needed |= {paths[path] for path in _files(domain.XMLDesc()) if path in paths}
@@ -37,7 +35,12 @@ def unneeded(conn: Any, pool: Any, keep: frozenset[str], gone: frozenset[str]) -
     return {
         name: int(each.info()[2])
         for name, each in volumes.items()
-        if name not in needed and (not name.startswith(WARM) or name in gone or _is_old(each))
+        if name not in needed
+        and (
+            not name.startswith(storage.WARM)
+            or name in gone
+            or time.time() - storage.changed(each) > _OLD
+        )
     }
 
 
@@ -51,8 +54,3 @@ def _files(xml: str) -> Iterator[str]:
         yield root.findtext(path) or ""
     for source in root.iterfind("devices/disk/source"):
         yield source.get("file") or ""
-
-
-def _is_old(volume: Any) -> bool:
-    changed = ElementTree.fromstring(volume.XMLDesc()).findtext("target/timestamps/mtime")  # noqa: S314
-    return changed is not None and time.time() - float(changed) > _OLD

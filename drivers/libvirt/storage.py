@@ -20,13 +20,18 @@ from machine.paths import data_root
 OURS: Final = "machine"
 SYSTEM_PATH: Final = "/var/lib/libvirt/images/machine"
 SHARED: Final = "machine-base-"
-"""What the names of volumes begin with that are no machine's own."""
+WARM: Final = f"{SHARED}warm-"
+"""What the names of volumes begin with that are no machine's own, and of those that a saved machine
+has left: no cache can bring such a one again."""
 READY: Final = ".ready"
 """Suffix of the empty volume that says that an upload came to its end."""
 CHUNK: Final = 256 * 1024
 COPIED: Final = 4 << 20
 """Bytes at a time, through the daemon and past it."""
-_OWN: Final = re.compile(r"machine-(?!base-|probe-)(.+)-([0-9a-f]{8})-[a-z0-9.]+")
+_SHARED: Final = re.compile(
+    rf"{SHARED}[0-9a-f]{{16}}\.\w+(?:\{READY})?|{WARM}[0-9a-f]{{8}}-[0-9a-f]{{8}}-[a-z0-9.]+"
+)
+_OWN: Final = re.compile(r"machine-(.+)-([0-9a-f]{8})-[a-z0-9.]+")
 
 
 def pool(conn: Any, name: str, *, session: bool) -> Any:
@@ -100,11 +105,18 @@ def shared(
             delete(where, name)
             raise DigestMismatch(f"{source} is not what its manifest says")
         upload(where, name + READY, lambda size: b"", 0)
-    found = volume(where, name)
+    found, ready = volume(where, name), volume(where, name + READY)
     if found is None:
         raise DriverError(
             f"The volume {name} is gone from the pool",
             hint=f"virsh vol-delete --pool {where.name()} {name}{READY}, and try again",
+        )
+    if ready is not None and changed(found) > changed(ready):
+        raise DriverError(
+            f"The volume {name} was written to after it had been brought to the pool: no machine is "
+            "made from it, and those that are backed by it may be damaged",
+            hint="Remove those machines (machine layer ls and virsh vol-dumpxml show which), then:\n"
+            "machine layer prune",
         )
     return str(found.path())
 
@@ -202,8 +214,19 @@ def prefix(host_name: str, host_id: str) -> str:
 def owner(name: str) -> tuple[str, str] | None:
     """The reverse of ``prefix``: whose volume it is by its name, a machine's name and the first
     eight digits of its id; None for what is shared, or not ours."""
-    match = _OWN.fullmatch(name)
+    match = None if is_shared(name) else _OWN.fullmatch(name)
     return (match[1], match[2]) if match else None
+
+
+def is_shared(name: str) -> bool:
+    """Whether a volume is there for many machines."""
+    return _SHARED.fullmatch(name) is not None
+
+
+def changed(found: Any) -> float:
+    """When a volume was last written to, in seconds since 1970; libvirt looks now."""
+    text = ElementTree.fromstring(found.XMLDesc()).findtext("target/timestamps/mtime")  # noqa: S314
+    return float(text or 0)
 
 
 def delete_all(where: Any, name_prefix: str, keep: str = "") -> None:

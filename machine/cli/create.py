@@ -94,6 +94,8 @@ def _ignored(name: str) -> click.Option:
 def _run(names: tuple[str, ...], **given: Any) -> None:
     as_json = context.is_json(given["output"])
     _say_ignored(given)
+    if given["warm"] and not given["layers"]:
+        raise UsageError("--warm is a start from a layer: leave --no-layers out")
     if not names:
         raise UsageError(
             "Error: No machine name specified", hint="For example: machine create worker1"

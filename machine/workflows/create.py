@@ -327,10 +327,9 @@ def _layer(walk: Walk) -> None:
     host, block = walk.host, walk.host.block
     if "vm" in block.journal.done or not block.use_layers:
         return
-    if walk.image.first_boot is not FirstBoot.IDENTITY:
-        return
     if reason := layers.missing(walk.image):
-        host.report.note(f"Without a layer: {reason}")
+        if walk.image.first_boot is FirstBoot.IDENTITY or block.warm:
+            host.report.note(f"Without a layer: {reason}")
         return
     try:
         layer = layers.engine(walk.image, walk.bundle, host.report)
@@ -389,7 +388,8 @@ def _vm(walk: Walk) -> None:
             host.driver.create(replace(spec, warm=warm))
         except WarmRefused as exc:
             host.report.warn(f"It starts cold: {exc.brief}")
-            LayerCache().remove(warm.folder.name)
+            if exc.spent:
+                LayerCache().remove(warm.folder.name)
         else:
             return
     del block.layers[1:]

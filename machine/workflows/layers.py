@@ -18,7 +18,7 @@ from machine.errors import MachineError, PreflightError, WarmRefused
 from machine.events import Reporter
 from machine.host import Host
 from machine.images import ImageCache
-from machine.layers import Layer, LayerCache, LayerKind
+from machine.layers import Layer, LayerCache, LayerKind, key_of
 from machine.model import EngineOptions, GuestFile, Identity, Image, VmSpec
 from machine.paths import shipped_templates
 from machine.provision_detect import detect
@@ -81,6 +81,7 @@ def warm(host: Host, spec: VmSpec, report: Reporter, *, build: bool) -> Layer | 
         **host.driver.warm_inputs(spec),
     }
     title = f"{host.block.image}, {spec.cpus} CPUs, {spec.memory_mib} MiB, {spec.disk_gib} GiB"
+    name = f"warm-{key_of(LayerKind.WARM, inputs)[:8]}"
     cache = LayerCache()
     found = cache.find(LayerKind.WARM, inputs, report)
     if found or not build:
@@ -90,7 +91,7 @@ def warm(host: Host, spec: VmSpec, report: Reporter, *, build: bool) -> Layer | 
 
     def make(folder: Path) -> Mapping[str, Any]:
         nobody = Identity(
-            hostname="machine",
+            hostname=name,
             machine_id=uuid.uuid4().hex,
             user=host.block.user,
             authorized_keys=(),
@@ -209,7 +210,7 @@ def _digest(files: Sequence[GuestFile]) -> str:
 def missing(image: Image) -> str:
     """Why no engine layer can be made here, or ""."""
     if not can_hold_engine(image):
-        return f"the image {image.name} was not built here by this version"
+        return f"the image {image.name} was not built here, or by an older version"
     try:
         image_build.check(image.arch)
     except PreflightError as exc:
