@@ -599,7 +599,7 @@ def _saved(pool: Any, facts: Mapping[str, Any]) -> str:
     found = storage.volume(pool, facts["disk"])
     if found is None:
         raise WarmRefused(f"its disk {facts['disk']} is gone from the pool", spent=True)
-    if storage.changed(found) != facts["written"]:
+    if storage.changed(found) != facts.get("written"):
         raise WarmRefused(f"its disk {facts['disk']} was written to", spent=True)
     return str(found.path())
 

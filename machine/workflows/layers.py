@@ -194,7 +194,6 @@ def _rehearsal(host: Host) -> tuple[GuestFile, ...]:
             f"{units}/multi-user.target.wants/machine-warm.service",
             link=f"{units}/machine-warm.service",
         ),
-        GuestFile(f"{units}/ssh.service.d/warm.conf", (here / "ssh.conf").read_bytes()),
         *(each for each in configured if each.content),
     )
 

@@ -60,11 +60,10 @@ echo "machine: identity $new applied" > /dev/console
 networkctl reload
 systemctl start "$unit" || true
 
-# What nobody waits for. Who has known the machine's id from its start reads it again.
-rm -rf /run/machine $here /etc/systemd/system/ssh.service.d/warm.conf \
-    /etc/systemd/system/machine-warm.service \
+# What nobody waits for. The journal goes on under the new id, with what was logged since the memory
+# was saved; journald keeps the id that it began with.
+rm -rf /run/machine $here /etc/systemd/system/machine-warm.service \
     /etc/systemd/system/multi-user.target.wants/machine-warm.service
-rmdir --ignore-fail-on-non-empty /etc/systemd/system/ssh.service.d /usr/local/lib/machine
-systemctl daemon-reload
+rmdir --ignore-fail-on-non-empty /usr/local/lib/machine
 mv /var/log/journal/"$nobody" /var/log/journal/"$new"
-systemctl restart systemd-journald.service # takes over what was logged since the memory was saved
+systemctl restart systemd-journald.service
