@@ -88,6 +88,7 @@ def env(bed: SystemBed) -> dict[str, str]:
     (cache / "images").mkdir(parents=True)
     (cache / "images" / "debian-13").symlink_to(CACHE / "images" / "debian-13")
     (cache / "bundles").symlink_to(CACHE / "bundles")
+    (cache / "layers").symlink_to(bed.cache / "layers")
     return {
         "MACHINE_CACHE_PATH": str(cache),
         "MACHINE_STORAGE_PATH": str(bed.folder / "first-boot-store"),

@@ -19,6 +19,14 @@ CACHE = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "m
 """Images and bundles are those that `make setup` built; taken before a test changes HOME."""
 
 
+def own_cache(folder: Path) -> Path:
+    """A cache with those images and bundles, and with layers of its own."""
+    (folder / "layers").mkdir(parents=True)
+    for name in ("images", "bundles"):
+        (folder / name).symlink_to(CACHE / name)
+    return folder
+
+
 STAYS = re.compile(
     r"machine-base-"  # images and bundles, shared by all machines
     r"|/(networks?|storage)/|dnsmasq|\bnetwork machine$"  # our network and pool
@@ -185,6 +193,7 @@ exec sleep infinity
 """
 
     def prepare(self) -> None:
+        self.cache = own_cache(self.folder / "cache")
         if Path("/dev/kvm").exists():
             # The rights that udev gives it; libvirt is very slow with others (findings.py).
             os.mknod(self.folder / "kvm", 0o20660, os.makedev(10, 232))
@@ -200,8 +209,8 @@ exec sleep infinity
 
 
 class SessionBed(Bed):
-    """libvirt's session mode as an ordinary user, who starts it without knowing. The checkout may
-    lie where that user cannot look, so it is mounted where he can."""
+    """libvirt's session mode as an ordinary user with subordinate ids, who starts it without
+    knowing. The checkout may lie where that user cannot look, so it is mounted where he can."""
 
     script = """
 set -eu

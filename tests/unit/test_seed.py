@@ -11,7 +11,7 @@ import pycdlib
 import pytest
 
 from machine import keys, seed
-from machine.model import FirstBoot, Identity, Nic
+from machine.model import FirstBoot, GuestFile, Identity, Nic
 
 
 @pytest.fixture
@@ -54,6 +54,68 @@ def test_an_identity_tar_holds_who_the_host_is(identity: Identity) -> None:
         )
         second = text("root/etc/systemd/network/10-machine1.network")
         assert "Address=10.0.0.2/24\nGateway=10.0.0.1\nDNS=10.0.0.1\n" in second
+
+
+CARDS = [Nic("52:54:00:00:00:01"), Nic("52:54:00:00:00:02", "10.0.0.2/24", "10.0.0.1")]
+
+
+def text_of(content: bytes, name: str) -> str:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        file = tar.extractfile(name)
+        assert file
+        return file.read().decode()
+
+
+def test_an_identity_is_always_of_one_size(identity: Identity) -> None:
+    """A machine that starts from saved memory knows the disk by the size that it had then."""
+    large = replace(identity, files=(GuestFile("/etc/large", b"x" * 200_000),))
+    for each in (identity, large):
+        assert len(seed.identity_tar(each, CARDS)) == seed.IDENTITY_SIZE == 1 << 20
+
+
+def test_its_first_sector_of_content_says_whose_it_is(identity: Identity) -> None:
+    """Read without tar by what waits for another identity on the disk."""
+    content = seed.identity_tar(identity, CARDS)
+    assert content[512:1024].rstrip(b"\0").decode() == identity.machine_id + "\n"
+
+
+def test_cards_of_another_machine_are_changed_by_lines_for_ip(identity: Identity) -> None:
+    assert text_of(seed.identity_tar(identity, CARDS), "links").splitlines() == [
+        "link set dev eth0 address 52:54:00:00:00:01",
+        "link set dev eth0 up",
+        "link set dev eth1 address 52:54:00:00:00:02",
+        "address add 10.0.0.2/24 dev eth1",
+        "link set dev eth1 up",
+        "route add default via 10.0.0.1 dev eth1",
+    ]
+
+
+def test_its_randomness_is_new_each_time(identity: Identity) -> None:
+    drawn = {text_of(seed.identity_tar(identity, CARDS), "random") for _ in range(8)}
+    assert len(drawn) == 8
+    assert {len(bytes.fromhex(each)) for each in drawn} == {64}
+
+
+def test_files_and_links_of_the_engine_are_laid_over_the_system(identity: Identity) -> None:
+    files = (
+        GuestFile("/etc/docker/server-key.pem", b"key", mode=0o600),
+        GuestFile("/etc/systemd/system/a.wants/b.service", link="/usr/lib/b.service"),
+    )
+    content = seed.identity_tar(replace(identity, files=files), CARDS)
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        key = tar.getmember("root/etc/docker/server-key.pem")
+        link = tar.getmember("root/etc/systemd/system/a.wants/b.service")
+        assert {(each.uid, each.gid) for each in tar} == {(0, 0)}
+    assert (key.mode, key.size) == (0o600, 3)
+    assert (link.issym(), link.linkname) == (True, "/usr/lib/b.service")
+
+
+def test_an_identity_without_a_host_key_has_none_in_it(identity: Identity) -> None:
+    """As that of a machine whose memory is saved."""
+    nobody = replace(identity, host_key="", host_key_public="", authorized_keys=())
+    content = seed.identity_tar(nobody, CARDS)
+    assert b"ssh_host" not in content
+    assert text_of(content, "authorized_keys") == ""
 
 
 def files_of(content: bytes) -> dict[str, str]:
