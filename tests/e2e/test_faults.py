@@ -1,9 +1,10 @@
-"""A create that is killed at each of its steps; several at once; a boot that never ends."""
+"""A create without layers that is killed at each of its steps (with them: test_layer_faults.py);
+several at once; a boot that never ends."""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -18,36 +19,10 @@ pytestmark = pytest.mark.e2e
 NAMES = [name for name, _, _ in STEPS]
 
 
-def kill_at(bed: SystemBed, step: str, *words: str) -> None:
-    """Run a create and end it with SIGKILL at the moment when the step starts."""
-    process = bed.popen(*words, "--output", "json")
-    assert process.stdout
-    for line in process.stdout:
-        event = json.loads(line)
-        if event["kind"] == "StepStarted" and event["data"]["step"] == step:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    else:
-        pytest.fail(f"The step {step} never started")
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
-
-
-def left_of(bed: SystemBed, name: str) -> str:
-    """What there is of a machine anywhere: domains, volumes, reservations, files."""
-    places = (
-        bed.run("virsh", "list", "--all", "--name").stdout,
-        bed.run("virsh", "vol-list", "machine").stdout,
-        bed.run("virsh", "net-dumpxml", "--inactive", "machine").stdout,
-        "\n".join(each.name for each in bed.store.glob("machines/*")),
-    )
-    return "\n".join(line for text in places for line in text.splitlines() if name in line)
-
-
 def test_killed_at_every_step_it_is_resumed(bed: SystemBed) -> None:
-    words: tuple[str, ...] = ("create", "-d", "libvirt", "phoenix")
+    words: tuple[str, ...] = ("create", "-d", "libvirt", "--no-layers", "phoenix")
     for step in NAMES:
-        kill_at(bed, step, *words)
+        bed.killed_at(step, *words)
         words = ("create", "--resume", "phoenix")
         assert bed.machine("ls", "-q").stdout == "phoenix\n"
     ended = bed.machine(*words)
@@ -58,23 +33,31 @@ def test_killed_at_every_step_it_is_resumed(bed: SystemBed) -> None:
     assert again.returncode == 1
     assert "nothing to resume" in again.stderr
     assert bed.machine("rm", "-y", "phoenix").returncode == 0
-    assert left_of(bed, "phoenix") == ""
+    assert bed.left_of("phoenix") == ""
 
 
-def test_killed_at_every_step_it_is_removed(bed: SystemBed) -> None:
+def test_killed_at_the_steps_on_the_host_it_is_removed(bed: SystemBed) -> None:
     def check(step: str) -> str:
         name = f"gone-{step}"
-        kill_at(bed, step, "create", "-d", "libvirt", name)
+        bed.killed_at(step, "create", "-d", "libvirt", "--no-layers", name)
         removed = bed.machine("rm", "-y", name)
-        return removed.stderr if removed.returncode else left_of(bed, name)
+        return removed.stderr if removed.returncode else bed.left_of(name)
 
+    steps = ("install", "start")
     with ThreadPoolExecutor(2) as pool:
-        left = dict(zip(NAMES, pool.map(check, NAMES), strict=True))
-    assert left == dict.fromkeys(NAMES, "")
+        left = dict(zip(steps, pool.map(check, steps), strict=True))
+    assert left == dict.fromkeys(steps, "")
+
+
+def bases(bed: SystemBed) -> set[str]:
+    """Disks in the pool that machines' own are laid over."""
+    listed = bed.run("virsh", "vol-list", "machine").stdout.split()
+    return {word for word in listed if re.fullmatch(r"machine-base-.*\.qcow2", word)}
 
 
 def test_several_at_once_on_an_empty_store(bed: SystemBed) -> None:
-    """One authority, one network, one upload of the image, four machines that work."""
+    """One authority, one network, one layer and one upload of it, four machines that work."""
+    before = bases(bed)
     env = {"MACHINE_STORAGE_PATH": str(bed.folder / "several")}
     names = [f"several{number}" for number in range(1, 5)]
     made = bed.machine("create", "-d", "libvirt", *names, env=env, timeout=1500)
@@ -92,11 +75,10 @@ def test_several_at_once_on_an_empty_store(bed: SystemBed) -> None:
     }
     assert authorities == {(bed.folder / "several" / "certs" / "ca.pem").read_bytes()}
     assert bed.run("virsh", "net-list", "--all", "--name").stdout.split() == ["machine"]
-    bases = bed.run("virsh", "vol-list", "machine").stdout.splitlines()
-    assert len([line for line in bases if "machine-base" in line and ".qcow2 " in line]) == 1
+    assert len(bases(bed) - before) == 1
     removed = bed.machine("rm", "-y", *names, env=env)
     assert removed.returncode == 0, removed.stderr
-    assert left_of(bed, "several") == ""
+    assert bed.left_of("several") == ""
 
 
 def test_a_guest_that_never_boots_is_told_with_its_console_and_undone(bed: SystemBed) -> None:
@@ -105,7 +87,7 @@ def test_a_guest_that_never_boots_is_told_with_its_console_and_undone(bed: Syste
     assert 'Waited 1 s for "late" to take a login over SSH' in failed.stderr
     assert "console" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert left_of(bed, "late") == ""
+    assert bed.left_of("late") == ""
     assert bed.machine("ls", "-q").stdout == ""
 
 
@@ -124,7 +106,7 @@ def test_an_interrupt_ends_it_and_says_what_exists(bed: SystemBed) -> None:
     assert "machine rm cut" in said.read_text()
     removed = bed.machine("rm", "-y", "cut")
     assert removed.returncode == 0, removed.stderr
-    assert left_of(bed, "cut") == ""
+    assert bed.left_of("cut") == ""
 
 
 def test_without_libvirt_nothing_is_made_and_the_remedy_is_named(bed: SystemBed) -> None:
@@ -154,18 +136,18 @@ def test_what_is_wrong_is_told_before_anything_is_made(
     assert (refused.returncode, refused.stdout) == (code, "")
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert left_of(bed, "wrong") == ""
+    assert bed.left_of("wrong") == ""
 
 
 def test_doctor_removes_a_vm_whose_record_is_lost(bed: SystemBed) -> None:
-    kill_at(bed, "boot", "create", "-d", "libvirt", "lost")
+    bed.killed_at("boot", "create", "-d", "libvirt", "lost")
     shutil.rmtree(bed.store / "machines" / "lost")
     found = bed.machine("doctor")
     assert 'the VM "lost" belongs to a machine of the store' in found.stdout
-    assert "lost" in left_of(bed, "lost")
+    assert "lost" in bed.left_of("lost")
     mended = bed.machine("doctor", "--fix")
     assert 'the VM "lost" was removed' in mended.stdout
-    assert left_of(bed, "lost") == ""
+    assert bed.left_of("lost") == ""
 
 
 def test_a_full_disk_loses_nothing(bed: SystemBed) -> None:
@@ -185,7 +167,7 @@ def test_a_full_disk_loses_nothing(bed: SystemBed) -> None:
     assert full.returncode == 1
     assert "Cannot write the store: No space left on device" in full.stderr
     assert "Traceback" not in full.stderr
-    assert left_of(bed, "full") == ""
+    assert bed.left_of("full") == ""
 
 
 def test_a_store_that_is_read_only_is_told(bed: SystemBed) -> None:

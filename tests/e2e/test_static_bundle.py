@@ -62,9 +62,8 @@ def cache(bed: SystemBed) -> Iterator[Path]:
     own = bed.folder / "static-cache"
     own.mkdir()
     (own / "images").symlink_to(CACHE / "images")
-    others, bed.cache = bed.cache, own
-    yield own
-    bed.cache = others
+    with bed.using(own):
+        yield own
 
 
 @pytest.fixture(scope="module")

@@ -107,9 +107,8 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def warm(bed: SystemBed, warm_cache: Path) -> Iterator[SystemBed]:
-    others, bed.cache = bed.cache, warm_cache
-    yield bed
-    bed.cache = others
+    with bed.using(warm_cache):
+        yield bed
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Self
 
@@ -104,6 +105,15 @@ class Bed:
             "PYTHONPATH": str(self.root),
         }
 
+    @contextlib.contextmanager
+    def using(self, cache: Path) -> Iterator[None]:
+        """Another cache for a while."""
+        others, self.cache = self.cache, cache
+        try:
+            yield
+        finally:
+            self.cache = others
+
     def machine(
         self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None, timeout: int = 600
     ) -> subprocess.CompletedProcess[str]:
@@ -134,6 +144,39 @@ class Bed:
             env=self.environment,
             cwd="/",
         )
+
+    def killed_at(
+        self, step: str, *words: str, once: Callable[[], bool] | None = None
+    ) -> list[str]:
+        """Run a command and end it with SIGKILL at the moment when the step starts, or when
+        ``once`` is true after that. Answers the notes that it had for its user."""
+        process = self.popen(*words, "--output", "json")
+        notes: list[str] = []
+        assert process.stdout
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["kind"] == "Note":
+                notes.append(event["data"]["text"])
+            if event["kind"] == "StepStarted" and event["data"]["step"] == step:
+                if once:
+                    self.wait_for(once, 120)
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        else:
+            raise AssertionError(f"The step {step} never started")
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        return notes
+
+    def left_of(self, name: str) -> str:
+        """What there is of a machine anywhere: domains, volumes, reservations, files."""
+        places = (
+            self.run("virsh", "list", "--all", "--name").stdout,
+            self.run("virsh", "vol-list", "machine").stdout,
+            self.run("virsh", "net-dumpxml", "--inactive", "machine").stdout,
+            "\n".join(each.name for each in self.store.glob("machines/*")),
+        )
+        return "\n".join(line for text in places for line in text.splitlines() if name in line)
 
     def inventory(self) -> set[str]:
         """Everything that a machine could leave behind: what libvirt knows, what runs, and every
