@@ -62,6 +62,23 @@ def undefine(domain: Any) -> None:
     )
 
 
+def mark(xml: str) -> tuple[str, str]:
+    """The id of the machine that a domain is, and the store that made it; empty for others'."""
+    found = ElementTree.fromstring(xml).find("metadata/{urn:machine-vm:1}machine")  # noqa: S314
+    return ("", "") if found is None else (found.get("id", ""), found.get("store", ""))
+
+
+def sources(xml: str) -> Iterator[str]:
+    """What a domain reads from the hypervisor's storage."""
+    root = ElementTree.fromstring(xml)  # noqa: S314 - libvirt's own
+    for path in ("os/kernel", "os/initrd"):
+        if found := root.findtext(path):
+            yield found
+    for source in root.iterfind("devices/disk/source"):
+        if found := source.get("file"):
+            yield found
+
+
 def macs(xml: str) -> list[str]:
     """The addresses of the cards that libvirt knows."""
     found = ElementTree.fromstring(xml).iterfind("devices/interface/mac")  # noqa: S314

@@ -32,6 +32,7 @@ from machine.drivers.libvirt.domain import (
     DomainContext,
     disk_xml,
     readonly_targets,
+    sources,
     targets,
     undefine,
 )
@@ -205,12 +206,11 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     def _sibling(self, name: str, identifier: str) -> Self:
         """A driver for another domain of the same kind in the same place."""
-        return type(self)(
-            HostRef(name, identifier, self.host.folder),
-            replace(self.config, ip=""),
-            LibvirtFacts(uri=self.facts.uri, session=self.facts.session, kind=self.facts.kind),
-            report=self.report,
-        )
+        facts = LibvirtFacts(uri=self.facts.uri, session=self.facts.session, kind=self.facts.kind)
+        host = HostRef(name, identifier, self.host.folder)
+        made = type(self)(host, replace(self.config, ip=""), facts, report=self.report)
+        made.facts = replace(facts, mac=made._mac("nic"))
+        return made
 
     def _clear(self, name: str) -> None:
         """Remove what a killed ``save_warm`` left under that name. Its caller is the only one."""
@@ -252,6 +252,11 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     def start(self) -> None:
         domain = self._existing()
+        if gone := storage.missing(self._pool(), sources(domain.XMLDesc())):
+            raise DriverError(
+                f'"{self.host.name}" cannot start: {gone} is gone',
+                hint=f"Put the file back, or remove the machine: machine rm {self.host.name}",
+            )
         if not self.facts.session:
             network.network(self._connect(), self.config.network)
         if domain.state()[0] == module().VIR_DOMAIN_PAUSED:

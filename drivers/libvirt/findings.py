@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-from xml.etree import ElementTree
 
 from machine import command, wait
 from machine.driver import Finding
@@ -30,6 +29,7 @@ def findings(store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[F
     for conn in connection.opened():
         found += orphaned_domains(conn, store, known_ids, fix=fix)
         found += _orphaned_volumes(conn, known_ids, fix=fix)
+        found += without_base(conn, known_ids)
     return found
 
 
@@ -102,18 +102,15 @@ def orphaned_domains(
     """Domains with our mark that no record knows. Those that name this store are removed when
     asked; another store of the same computer may well know the others."""
     for domain in conn.listAllDomains():
-        mark = ElementTree.fromstring(domain.XMLDesc()).find(  # noqa: S314 - libvirt's own XML
-            "metadata/{urn:machine-vm:1}machine"
-        )
-        if mark is None or mark.get("id") in known_ids:
+        name, (host_id, home) = domain.name(), domain_xml.mark(domain.XMLDesc())
+        if not host_id or host_id in known_ids:
             continue
-        name, home = domain.name(), mark.get("store")
         text = f'the VM "{name}" belongs to a machine of the store {home}, which does not know it'
         if home != str(store):
             text = text.replace("which", "and this store")
         remedy = f"virsh -c {conn.getURI()} undefine {name} --remove-all-storage"
         if fix and home == str(store):
-            _remove(conn, domain, str(mark.get("id")))
+            _remove(conn, domain, host_id)
             text = f'the VM "{name}" was removed: the store {home} does not know it'
             yield Finding("ok", _SUBJECT, text, fixed=True)
         else:
@@ -134,6 +131,23 @@ def _remove(conn: Any, domain: Any, host_id: str) -> None:
         net = conn.networkLookupByName(network.OURS)
         for mac in cards:
             network.release(net, mac)
+
+
+def without_base(conn: Any, known_ids: frozenset[str]) -> Iterator[Finding]:
+    """Machines whose disk is laid over one that somebody removed from our pool."""
+    libvirt = module()
+    try:
+        pool = conn.storagePoolLookupByName(storage.OURS)
+    except libvirt.libvirtError:
+        return
+    for domain in conn.listAllDomains():
+        xml = domain.XMLDesc()
+        if domain_xml.mark(xml)[0] not in known_ids:
+            continue
+        if gone := storage.missing(pool, domain_xml.sources(xml)):
+            name = domain.name()
+            text = f'the machine "{name}" needs {gone}, which is gone'
+            yield Finding("error", _SUBJECT, text, f"put it back, or: machine rm {name}")
 
 
 def _orphaned_volumes(conn: Any, known_ids: frozenset[str], *, fix: bool) -> Iterator[Finding]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
-from xml.etree import ElementTree
 
 from machine.drivers.libvirt import storage
 from machine.drivers.libvirt.connection import module
+from machine.drivers.libvirt.domain import sources
 
 _OLD: Final = 24 * 3600
 """Seconds after which a saved machine's disk without a layer is no build's that is at work, and
@@ -23,11 +22,11 @@ def unneeded(conn: Any, pool: Any, keep: frozenset[str], gone: frozenset[str]) -
     pool.refresh()
     volumes = {each.name(): each for each in pool.listAllVolumes()}
     paths = {each.path(): name for name, each in volumes.items()}
-    backed = {name: paths.get(_backing(each), "") for name, each in volumes.items()}
+    backed = {name: paths.get(storage.backing(each), "") for name, each in volumes.items()}
     needed = {name for name in volumes if not storage.is_shared(name)} | keep
     for domain in conn.listAllDomains():
         with suppress(libvirt.libvirtError):
-            needed |= {paths[path] for path in _files(domain.XMLDesc()) if path in paths}
+            needed |= {paths[path] for path in sources(domain.XMLDesc()) if path in paths}
     for name in list(needed):
         while (name := backed.get(name, "")) and name not in needed:
             needed.add(name)
@@ -42,15 +41,3 @@ def unneeded(conn: Any, pool: Any, keep: frozenset[str], gone: frozenset[str]) -
             or time.time() - storage.changed(each) > _OLD
         )
     }
-
-
-def _backing(volume: Any) -> str:
-    return ElementTree.fromstring(volume.XMLDesc()).findtext("backingStore/path") or ""  # noqa: S314
-
-
-def _files(xml: str) -> Iterator[str]:
-    root = ElementTree.fromstring(xml)  # noqa: S314 - libvirt's own
-    for path in ("os/kernel", "os/initrd"):
-        yield root.findtext(path) or ""
-    for source in root.iterfind("devices/disk/source"):
-        yield source.get("file") or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -82,6 +82,26 @@ def volume(where: Any, name: str) -> Any | None:
         return where.storageVolLookupByName(name)
     except libvirt.libvirtError:
         return None
+
+
+def backing(found: Any) -> str:
+    """The path of what a volume's writes are laid over, or ""."""
+    return ElementTree.fromstring(found.XMLDesc()).findtext("backingStore/path") or ""  # noqa: S314
+
+
+def missing(where: Any, paths: Iterable[str]) -> str:
+    """The first of those files, or of what they are laid over, that should be in the pool and is
+    not; or ""."""
+    with suppress(module().libvirtError):
+        where.refresh()
+    folder = Path(path_of(where))
+    for path in paths:
+        while path and Path(path).parent == folder:
+            found = volume(where, Path(path).name)
+            if found is None:
+                return path
+            path = backing(found)
+    return ""
 
 
 def shared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,12 +13,19 @@ import libvirt
 import pytest
 
 from machine.driver import Finding, HostRef
-from machine.drivers.libvirt import connection, findings, network, preflight
+from machine.drivers.libvirt import (
+    connection,
+    findings,
+    memory,
+    network,
+    preflight,
+    storage,
+)
 from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.domain import Disk, DomainContext
 from machine.drivers.libvirt.driver import LibvirtDriver
-from machine.errors import BadOption, DriverError, MachineError, PreflightError
-from machine.model import State
+from machine.errors import BadOption, DriverError, MachineError, PreflightError, WarmRefused
+from machine.model import FirstBoot, Identity, Image, State, VmSpec
 from machine.render import render
 
 URI = "test:///default"
@@ -25,7 +33,9 @@ URI = "test:///default"
 
 @pytest.fixture
 def conn() -> Iterator[Any]:
-    """A fresh hypervisor each time: it lives as long as its connection."""
+    """A fresh hypervisor each time: it lives as long as its connection, which an error that was
+    expected holds by its traceback."""
+    gc.collect()
     yield connection.connect(URI)
     connection._open.pop(URI).close()
 
@@ -217,3 +227,118 @@ def test_one_question_tells_the_states_of_all(driver: LibvirtDriver, conn: Any) 
     assert seen["test"] == other._sight(conn)
     there.suspend()
     assert LibvirtDriver.survey([other])["test"].state is State.PAUSED
+
+
+@pytest.fixture
+def pool(conn: Any, driver: LibvirtDriver) -> Any:
+    """Three disks, each but the last laid over the next; a domain has the first."""
+    xml = "<pool type='dir'><name>machine</name><target><path>/pool</path></target></pool>"
+    made = conn.storagePoolDefineXML(xml)
+    made.create()
+    for name, backing in (("base", ""), ("warm", "/pool/base"), ("disk", "/pool/warm")):
+        store = f"<backingStore><path>{backing}</path></backingStore>" if backing else ""
+        made.createXML(f"<volume><name>{name}</name><capacity>1024</capacity>{store}</volume>")
+    for name in ("seed", "kernel", "initrd"):
+        made.createXML(f"<volume><name>{name}</name><capacity>1024</capacity></volume>")
+    define(conn, driver)
+    return made
+
+
+def test_a_machine_whose_disks_are_all_there_is_fine(
+    conn: Any, pool: Any, driver: LibvirtDriver
+) -> None:
+    assert storage.missing(pool, ["/pool/disk", "/elsewhere/disk"]) == ""
+    assert list(findings.without_base(conn, frozenset({driver.host.id}))) == []
+    driver.start()
+    assert driver.state() is State.RUNNING
+
+
+@pytest.mark.parametrize("name", ["base", "warm", "disk", "kernel"])
+def test_a_machine_that_lacks_a_file_is_named_and_does_not_start(
+    conn: Any, pool: Any, driver: LibvirtDriver, name: str
+) -> None:
+    pool.storageVolLookupByName(name).delete()
+    (found,) = findings.without_base(conn, frozenset({driver.host.id}))
+    assert (found.level, found.text) == (
+        "error",
+        f'the machine "w1" needs /pool/{name}, which is gone',
+    )
+    with pytest.raises(DriverError, match=f"/pool/{name} is gone") as caught:
+        driver.start()
+    assert "machine rm w1" in caught.value.hint
+    assert driver.state() is State.STOPPED
+    assert list(findings.without_base(conn, frozenset())) == []
+
+
+def spec(**other: Any) -> VmSpec:
+    image = Image(
+        name="i",
+        digest="0" * 64,
+        arch="x86_64",
+        os="debian",
+        os_version="13",
+        first_boot=FirstBoot.IDENTITY,
+        disk=Path("/cache/disk.qcow2"),
+        cmdline="quiet",
+    )
+    nobody = Identity("", "", "", (), "", "")
+    given = {"cpus": 1, "memory_mib": 512, "disk_gib": 10, "image": image, "identity": nobody}
+    return VmSpec(**{**given, **other})
+
+
+def test_memory_is_tied_to_everything_that_the_guest_saw(pool: Any, driver: LibvirtDriver) -> None:
+    """Another size, another machine type, another kernel: another layer."""
+    driver.facts = replace(driver.facts, kind="qemu")
+    first = driver.warm_inputs(spec())
+    assert driver.warm_inputs(spec()) == first
+    assert {"qemu", "libvirt", "uri", "pool"} <= set(first)
+    other_image = replace(spec().image, cmdline="verbose")
+    for key, other in (
+        ("memory", spec(memory_mib=513)),
+        ("cpus", spec(cpus=2)),
+        ("disk", spec(disk_gib=11)),
+        ("cmdline", spec(image=other_image)),
+    ):
+        changed = driver.warm_inputs(other)
+        assert {name for name in first if first[name] != changed[name]} == {key}
+    driver.config = replace(driver.config, machine_type="pc", cpu_mode="host-model")
+    changed = driver.warm_inputs(spec())
+    assert {name for name in first if first[name] != changed[name]} == {"machine", "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("config", "facts", "said"),
+    [
+        ({"extra_disk": (1,)}, {}, "further disks"),
+        ({}, {"uri": "qemu+ssh://me@far/system"}, "another computer"),
+    ],
+)
+def test_where_there_is_no_warm_start_it_is_said(
+    conn: Any,
+    driver: LibvirtDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    facts: dict[str, Any],
+    said: str,
+) -> None:
+    monkeypatch.setitem(connection._open, "qemu+ssh://me@far/system", conn)
+    driver.config = replace(driver.config, **config)
+    driver.facts = replace(driver.facts, **facts)
+    with pytest.raises(WarmRefused, match=said):
+        driver.warm_inputs(spec())
+
+
+def test_memory_is_saved_for_this_user_alone_and_its_form_is_checked(
+    conn: Any, driver: LibvirtDriver, tmp_path: Path
+) -> None:
+    """The form of this hypervisor's file is not the one that is known."""
+    domain = define(conn, driver)
+    domain.create()
+    xml = domain.XMLDesc()
+    memory.save(domain, tmp_path)
+    assert driver.state() is State.STOPPED
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["memory"]
+    assert (tmp_path / "memory").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(WarmRefused):
+        memory.restore(conn, tmp_path / "memory", "0" * 64, xml)
+    assert driver.state() is State.STOPPED
