@@ -11,6 +11,7 @@ from machine import flags, record, registry
 from machine.errors import (
     BadOption,
     CommandFailed,
+    DigestMismatch,
     DiskFull,
     GuestError,
     HostError,
@@ -25,7 +26,7 @@ from machine.errors import (
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
 from machine.images import ImageCache
-from machine.layers import LayerCache
+from machine.layers import KEY_DIGITS, LayerCache
 from machine.model import (
     Can,
     EngineOptions,
@@ -382,7 +383,21 @@ def _vm(walk: Walk) -> None:
     media: tuple[Medium, ...] = ()
     if Can.MEDIA in host.driver.can and not block.layers:
         media = (Medium(LABEL, walk.bundle.path, walk.bundle.sha256),)
-    spec = walk.spec(identity, media)
+    try:
+        _make(walk, identity, media)
+    except DigestMismatch:
+        if not block.layers:
+            raise
+        name = block.layers[0][:KEY_DIGITS]
+        host.report.warn(f"The layer {name} is damaged: it is made again")
+        LayerCache().remove(name)
+        del walk.base, block.layers[1:]
+        _make(walk, identity, media)
+
+
+def _make(walk: Walk, identity: Identity, media: tuple[Medium, ...]) -> None:
+    """From saved memory if there is some that fits, or else to be booted."""
+    host, spec = walk.host, walk.spec(identity, media)
     if warm := walk.warm:
         try:
             host.driver.create(replace(spec, warm=warm))
@@ -392,7 +407,7 @@ def _vm(walk: Walk) -> None:
                 LayerCache().remove(warm.folder.name)
         else:
             return
-    del block.layers[1:]
+    del host.block.layers[1:]
     host.driver.create(spec)
 
 
