@@ -30,7 +30,7 @@ echo "time=$(date +%s)"
 echo "uname=$(uname -n)"
 echo "hostname file=$(cat /etc/hostname)"
 echo "hosts=$(grep ^127.0.1.1 /etc/hosts)"
-bus() {{ busctl --json=short "$@" | cut -d: -f3 | tr -d '[]"}}'; }}
+bus() {{ sudo busctl --json=short "$@" | cut -d: -f3 | tr -d '[]"}}'; }}
 echo "hostnamed=$(bus get-property org.freedesktop.hostname1 /org/freedesktop/hostname1 \
     org.freedesktop.hostname1 Hostname)"
 echo "machine id=$(cat /etc/machine-id)"
@@ -42,9 +42,8 @@ sudo systemctl daemon-reload
 sudo systemctl start specifiers.service
 logger -t said said here
 sudo journalctl --sync
-echo "systemd=$(journalctl -u specifiers -o cat | grep '^id ')"
+echo "systemd=$(sudo journalctl -u specifiers -o cat | grep '^id ')"
 sudo rm /run/systemd/system/specifiers.service
-sudo systemctl daemon-reload
 echo "journal=$(sudo journalctl -t said -n 1 -o json | tr ',' '\\n' |
     sed -nE 's/.*"(_HOSTNAME|_MACHINE_ID)":"(.*)".*/\\1 \\2/p' | sort | tr '\\n' ' ')"
 echo "journals=$(ls /var/log/journal)"
@@ -64,9 +63,10 @@ echo "state=$(systemctl is-system-running --wait)"
 echo "failed=$(systemctl --failed --no-legend --plain)"
 """
 FILES = """
-sudo find /etc /home /root /usr/local /var/lib/machine /var/lib/systemd /var/tmp -xdev \
-    -printf '%p %y %m %U %G\\n' | sort
+sudo find /etc /home /root /usr/local /var/lib/machine /var/lib/systemd -xdev \
+    -not -name random-seed -printf '%p %y %m %U %G\\n' | sort
 """
+"""But the seed: one that booted has drawn it for its next boot, others do when they shut down."""
 
 
 @dataclass
