@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -25,30 +26,35 @@ def worker(session_bed: SessionBed, before: set[str]) -> str:
     return "worker1"
 
 
-def test_a_container_runs_by_way_of_a_forwarded_port(
-    session_bed: SessionBed, worker: str, docker: str, image_tar: Path
-) -> None:
-    shown = session_bed.machine("env", "--shell", "sh", worker)
+def variables(bed: SessionBed, name: str) -> dict[str, str]:
+    shown = bed.machine("env", "--shell", "sh", name)
     assert shown.returncode == 0, shown.stderr
     words = shlex.split(shown.stdout, comments=True)
-    env = dict(word.split("=", 1) for word in words if "=" in word)
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+@pytest.fixture(scope="module")
+def image(session_bed: SessionBed, image_tar: Path) -> str:
+    """Where the ordinary user may read it."""
+    path = session_bed.folder / "image.tar"
+    path.write_bytes(image_tar.read_bytes())
+    path.chmod(0o644)
+    return str(path)
+
+
+def run_container(bed: SessionBed, name: str, docker: str, image: str) -> None:
+    env = variables(bed, name)
     assert env["DOCKER_HOST"].startswith("tcp://127.0.0.1:")
-    with image_tar.open("rb") as file:
-        content = file.read()
-    (session_bed.folder / "image.tar").write_bytes(content)
-    (session_bed.folder / "image.tar").chmod(0o644)
-    imported = session_bed.run(
-        docker,
-        "import",
-        "-c",
-        "ENV PATH=/bin",
-        str(session_bed.folder / "image.tar"),
-        "hello",
-        env=env,
-    )
+    imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", image, "hello", env=env)
     assert imported.returncode == 0, imported.stderr
-    ran = session_bed.run(docker, "run", "--rm", "hello", "echo", "from a container", env=env)
+    ran = bed.run(docker, "run", "--rm", "hello", "echo", "from a container", env=env)
     assert ran.stdout == "from a container\n", ran.stderr
+
+
+def test_a_container_runs_by_way_of_a_forwarded_port(
+    session_bed: SessionBed, worker: str, docker: str, image: str
+) -> None:
+    run_container(session_bed, worker, docker, image)
 
 
 class TestLife(MachineLife):
@@ -66,5 +72,24 @@ def test_its_files_are_its_users_own(session_bed: SessionBed, worker: str) -> No
 
 def test_removal_leaves_nothing(session_bed: SessionBed, worker: str, before: set[str]) -> None:
     removed = session_bed.machine("rm", "-y", worker)
+    assert removed.returncode == 0, removed.stderr
+    assert session_bed.inventory() == before
+
+
+def test_one_starts_from_memory_and_boots_like_any_other(
+    session_bed: SessionBed, before: set[str], docker: str, image: str
+) -> None:
+    made = session_bed.machine("create", "-d", "libvirt", "--warm", "worker2")
+    assert made.returncode == 0, made.stderr
+    block = json.loads(session_bed.machine("inspect", "worker2").stdout)["Machine"]
+    assert len(block["layers"]) == 2
+    script = "hostname; cat /etc/machine-id; systemctl is-system-running --wait"
+    lines = ["worker2", block["id"].replace("-", ""), "running"]
+    assert session_bed.machine("ssh", "worker2", script).stdout.split() == lines
+    run_container(session_bed, "worker2", docker, image)
+    restarted = session_bed.machine("restart", "worker2")
+    assert restarted.returncode == 0, restarted.stderr
+    assert session_bed.machine("ssh", "worker2", script).stdout.split() == lines
+    removed = session_bed.machine("rm", "-y", "worker2")
     assert removed.returncode == 0, removed.stderr
     assert session_bed.inventory() == before

@@ -158,9 +158,11 @@ class Bed:
             if event["kind"] == "Note":
                 notes.append(event["data"]["text"])
             if event["kind"] == "StepStarted" and event["data"]["step"] == step:
-                if once:
-                    self.wait_for(once, 120)
-                os.kill(process.pid, signal.SIGKILL)
+                try:
+                    if once:
+                        self.wait_for(once, 120)
+                finally:
+                    os.kill(process.pid, signal.SIGKILL)
                 break
         else:
             raise AssertionError(f"The step {step} never started")
