@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +191,7 @@ def test_damaged_memory_is_noticed_before_it_runs_and_is_not_used_again(
 ) -> None:
     bed, _, memory = copy
     damage(memory.folder / "memory")
-    assert any(
-        "It starts cold: " in each and "it is damaged" in each for each in cold_start(bed, "d1")
-    )
+    assert cold_start(bed, "d1") == ["It starts cold: its memory is damaged"]
     assert not memory.folder.exists()
     assert cold_start(bed, "d2") == []
 
@@ -227,6 +225,39 @@ def test_memory_whose_disk_is_gone_is_not_used(copy: tuple[SystemBed, Layer, Lay
     manifest.write_text(json.dumps(data))
     (said,) = cold_start(bed, "diskless")
     assert said == "It starts cold: its disk machine-base-warm-nosuch.qcow2 is gone from the pool"
+
+
+@contextmanager
+def written_to(bed: SystemBed, name: str) -> Iterator[None]:
+    """As if somebody had written to a volume of the pool just now."""
+    path = bed.folder / "lib" / "images" / "machine" / name
+    before = path.stat()
+    os.utime(path)
+    try:
+        yield
+    finally:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_memory_whose_disk_was_written_to_is_not_used(
+    copy: tuple[SystemBed, Layer, Layer],
+) -> None:
+    bed, _, memory = copy
+    with written_to(bed, memory.facts["disk"]):
+        (said,) = cold_start(bed, "altered")
+    assert said == f"It starts cold: its disk {memory.facts['disk']} was written to"
+
+
+def test_no_machine_is_made_from_a_base_that_was_written_to(
+    copy: tuple[SystemBed, Layer, Layer],
+) -> None:
+    bed, engine, _ = copy
+    name = f"machine-base-{engine.files['disk.qcow2']['sha256'][:16]}.qcow2"
+    with written_to(bed, name):
+        refused = bed.machine(*CREATE, "unsafe")
+    assert refused.returncode == 1
+    assert f"The volume {name} was written to" in refused.stderr
+    assert bed.left_of("unsafe") == ""
 
 
 def forget(bed: SystemBed, digest: str) -> Callable[[], None]:

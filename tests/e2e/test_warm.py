@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from machine.layers import LayerCache
 from tests.e2e.life import MachineLife
 from tests.e2e.test_system import variables
 from tests.e2e.testbed import Bed, SystemBed
@@ -279,6 +280,22 @@ def test_two_of_them_are_a_swarm(clones: Mapping[str, Clone], docker: str, image
         assert len(here.split()) == running().count(clone.name)
     for clone in (other, manager):
         ask(clone, "swarm", "leave", "--force")
+
+
+def test_pruning_leaves_what_they_are_backed_by(
+    warm: SystemBed, warm_cache: Path, clones: Mapping[str, Clone]
+) -> None:
+    """They run, and the tests after this one start them again."""
+    pruned = warm.machine("layer", "prune", "--all")
+    assert pruned.returncode == 0, pruned.stderr
+    kinds = {line.split()[0] for line in pruned.stdout.splitlines()}
+    assert {"engine", "warm"} <= kinds
+    assert LayerCache(warm_cache / "layers").all() == []
+    volumes = warm.run("virsh", "vol-list", "machine").stdout
+    assert "machine-base-warm-" in volumes
+    assert "is gone" not in warm.machine("doctor").stdout
+    for clone in clones.values():
+        assert warm.machine("config", clone.name).returncode == 0
 
 
 def test_a_boot_changes_nothing_of_it(clones: Mapping[str, Clone]) -> None:
