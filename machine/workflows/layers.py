@@ -111,7 +111,8 @@ def _other(cache: LayerCache, title: str, inputs: Mapping[str, str]) -> str:
     if not others:
         return ""
     before = others[-1].inputs
-    return "other " + ", ".join(key for key in inputs if inputs[key] != before.get(key))
+    other = ", ".join(key for key in inputs if inputs[key] != before.get(key))
+    return f"other {other}" if other else ""
 
 
 @dataclass(frozen=True, slots=True)

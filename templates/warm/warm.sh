@@ -29,11 +29,11 @@ until waits ssh.service && waits "$unit"; do sleep 0.1; done
 
 for link in /sys/class/net/eth*; do ip link set "${link##*/}" down; done
 read -r nobody < /etc/machine-id
+journalctl --quiet --rotate --vacuum-size=1 # finds the journal by the id that goes now
 rm -f /etc/systemd/network/*-machine*.network /etc/machine-id /var/lib/systemd/random-seed
 home=$(getent passwd "$user" | cut -d: -f6)
 mkdir -p /run/machine
 cd /run/machine
-journalctl --quiet --rotate --vacuum-size=1
 sync
 own=$(instance)
 trap - EXIT
