@@ -2,145 +2,158 @@
 
 from __future__ import annotations
 
-import subprocess
+import json
 import tempfile
-import time
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clock import median, row, seconds
-from machine import keys, seed
+from benchmarks import by_hand, guest
+from benchmarks.by_hand import Reached, Size
+from benchmarks.clock import Row, medians, row, seconds, shown
+from benchmarks.creates import Created, create, middle
+from benchmarks.guest import GuestBoot
+from machine.drivers.libvirt.storage import SYSTEM_PATH
 from machine.images import ImageCache
-from machine.model import FirstBoot, Identity, Nic
+from machine.layers import Layer, LayerCache, LayerKind
 from machine.runtime.bundle import BundleCache
-from machine.ssh import known_hosts_line
 from tests.e2e.testbed import CACHE, SystemBed
 
 IMAGE, BUNDLE = "debian-13", "docker-debian-13"
-PORT = 2200
-CPUS, MEMORY_MIB = 2, 1024  # those of the template
-LOGINS = 7
-
-# What a careful person would type: the files are unpacked from the attached disk, no service
-# starts before all is there, and the engine is asked until it answers.
-BY_HAND = """
-set -e
-mkdir -p /tmp/bundle
-tar -xf /dev/disk/by-id/virtio-bundle -C /tmp/bundle
-printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
-chmod 755 /usr/sbin/policy-rc.d
-DEBIAN_FRONTEND=noninteractive dpkg --force-unsafe-io --install /tmp/bundle/packages/*.deb
-rm /usr/sbin/policy-rc.d
-systemctl start docker
-until docker version; do sleep 0.1; done
-"""
+AT_ONCE = 5
+FROM_LAYER, WARM, LOGINS, REMOVALS = 2, 3, 7, 2
+"""How often each is measured."""
+COLD, FIRST, LAYERED = 1.15, 1.10, 1.15
+WARM_LOGIN, WARM_ENGINE, TOGETHER = 0.15, 0.25, 2.5
+LOGIN, DISK_MB, REMOVE = 1.5, 100.0, 2.0
+"""Targets: times what each is compared with, and MB."""
 
 
-def measure() -> None:
-    with tempfile.TemporaryDirectory() as folder, SystemBed(Path(folder) / "bench") as bed:
-        print("\nOne machine; the last column is against the same by hand")
-        first = seconds(lambda: _machine(bed, "create", "-d", "libvirt", "first"))
-        kind = _machine(bed, "inspect", "first", "-f", "{{.Machine.facts.kind}}").strip()
-        _machine(bed, "rm", "-y", "first")
-        with ByHand(bed, kvm=kind == "kvm") as by_hand:
-            to_login, to_engine = by_hand.up()
-        row("by hand: qemu to a login", to_login)
-        row("by hand: and the engine installed and up", to_engine, to_engine)
-        row("machine create, the image uploaded first", first, to_engine)
-        options = ("--ssh-config", "bench")
+@dataclass(frozen=True, slots=True)
+class Measured:
+    rows: list[Row]
+    size: Size
+    cold: Created
+    cold_by_hand: Reached
+    layered: Created
+    layered_by_hand: Reached
+    warm: Created
+    guest: GuestBoot  # of a machine from the layer
+    memory_bytes: int  # that a warm start reads
+    kernel: str
+    engine: str
+
+
+def measure() -> Measured:
+    with tempfile.TemporaryDirectory() as folder, _bed(Path(folder)) as bed:
+        return _measure(bed)
+
+
+@contextmanager
+def _bed(folder: Path) -> Iterator[SystemBed]:
+    """With the images and bundles of `make setup`, and no layer yet."""
+    bed = SystemBed(folder / "bench")
+    bed.cache = folder / "cache"
+    bed.cache.mkdir()
+    for name in ("images", "bundles"):
+        (bed.cache / name).symlink_to(CACHE / name)
+    with bed:
+        yield bed
+
+
+def _measure(bed: SystemBed) -> Measured:
+    print("\nFrom the image; the last column is against the same by hand")
+    before = create(bed, "--no-layers", "before")
+    record = json.loads(_machine(bed, "inspect", "before"))["Machine"]
+    size = Size(record["facts"]["kind"], record["cpus"], record["memory_mib"], record["disk_gib"])
+    _remove(bed, "before")
+    image = ImageCache(CACHE / "images").find(IMAGE)
+    bundle = BundleCache(CACHE / "bundles").get(BUNDLE)
+    hand = by_hand.boot(bed, size, image, bundle)
+    rows = [
+        row("by hand: qemu to a login", hand.login),
+        row("by hand: its engine installed, to its answer", hand.engine),
+        row("create --no-layers, the first on a computer", before.whole, hand.engine),
+    ]
+    cold = create(bed, "--no-layers", "cold")
+    _remove(bed, "cold")
+    rows.append(row("create --no-layers", cold.whole, hand.engine, COLD))
+    first = create(bed, "first")
+    _remove(bed, "first")
+    rows.append(row("create, its engine layer made, against that", first.whole, cold.whole, FIRST))
+
+    print("\nFrom the engine layer; the last column is against the same by hand")
+    on_layer = _layer(bed, LayerKind.ENGINE).on(image)
+    hands: list[Reached] = []
+    runs: list[Created] = []
+    own: dict[str, float] = {}
+    note = {"vm": lambda: own.update(made=_own_bytes(bed))}
+    for number in range(FROM_LAYER):
+        if number:
+            _remove(bed, "layered")
+        hands.append(by_hand.boot(bed, size, on_layer))
+        runs.append(create(bed, "--ssh-config", "layered", at=note))
+    layered = middle(runs)
+    layered_hand = sorted(hands, key=lambda each: each.engine)[(len(hands) - 1) // 2]
+    rows += [
+        row("by hand: qemu to a login", layered_hand.login),
+        row("by hand: to the engine's answer", layered_hand.engine),
+        row("create, to a login", layered.reached["boot"], layered_hand.login),
         row(
-            "machine create",
-            seconds(lambda: _machine(bed, "create", "-d", "libvirt", *options)),
-            to_engine,
-        )
-        _logins(bed)
-        _sizes(bed)
+            "create, to the engine's answer",
+            layered.reached["verify"],
+            layered_hand.engine,
+            LAYERED,
+        ),
+        *_ssh(bed, "layered"),
+        *_sizes(bed, own["made"]),
+    ]
+    boot = guest.boot(bed, "layered")
+    kernel = _machine(bed, "ssh", "layered", "uname -r").strip()
+    _remove(bed, "layered")
 
-
-class ByHand:
-    """The image under QEMU alone, with the same processors, memory and disks."""
-
-    def __init__(self, bed: SystemBed, *, kvm: bool) -> None:
-        self.bed = bed
-        self.accel = ("-accel", "kvm", "-cpu", "host") if kvm else ("-accel", "tcg", "-cpu", "max")
-        self.folder = bed.folder / "by-hand"
-        self.folder.mkdir()
-
-    def __enter__(self) -> ByHand:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.qemu.kill()
-        self.qemu.wait()
-
-    def up(self) -> tuple[float, float]:
-        """Seconds to a login, and to an engine that answers."""
-        started = time.perf_counter()
-        self._start()
-        while self._ssh("true").returncode:
-            time.sleep(0.1)
-        to_login = time.perf_counter() - started
-        done = self._ssh("sudo sh", BY_HAND)
-        assert done.returncode == 0, done.stderr
-        return to_login, time.perf_counter() - started
-
-    def _start(self) -> None:
-        image = ImageCache(CACHE / "images").find(IMAGE)
-        host, user = keys.ed25519(), keys.ed25519()
-        (self.folder / "key").write_text(user.private)
-        (self.folder / "key").chmod(0o600)
-        (self.folder / "known_hosts").write_text(known_hosts_line(host.public))
-        mac = "52:54:00:00:00:01"
-        identity = Identity(
-            "byhand", uuid.uuid4().hex, "me", (user.public,), host.private, host.public
-        )
-        content, serial = seed.first_boot(FirstBoot.IDENTITY, identity, [Nic(mac)])
-        (self.folder / "seed").write_bytes(content)
-        disk = str(self.folder / "disk.qcow2")
-        backing = ("-b", str(image.disk), "-F", "qcow2")
-        subprocess.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", *backing, disk, "20G"], check=True
-        )
-        bundle = BundleCache(CACHE / "bundles").get(BUNDLE).path
-        self.qemu = subprocess.Popen(
-            [
-                *self.bed.inside(),
-                "qemu-system-x86_64",
-                *("-M", "q35", *self.accel, "-smp", str(CPUS), "-m", str(MEMORY_MIB)),
-                *("-display", "none", "-nodefaults", "-serial", f"file:{self.folder}/console"),
-                *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-                *("-append", image.cmdline),
-                *_drive("root", disk, "qcow2"),
-                *_drive("seed", str(self.folder / "seed"), "raw", serial),
-                *_drive("bundle", str(bundle), "raw", "bundle"),
-                *("-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{PORT}-:22"),
-                *("-device", f"virtio-net-pci,netdev=n,mac={mac}"),
-                *("-object", "rng-random,id=r,filename=/dev/urandom"),
-                *("-device", "virtio-rng-pci,rng=r"),
-            ]
-        )
-
-    def _ssh(self, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        options = {
-            "UserKnownHostsFile": self.folder / "known_hosts",
-            "HostKeyAlias": "machine",
-            "ConnectTimeout": 5,
-        }
-        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        return self.bed.run(
-            "ssh",
-            *words,
-            *("-i", str(self.folder / "key"), "-p", str(PORT), "me@127.0.0.1", command),
-            stdin=stdin,
-        )
-
-
-def _drive(name: str, path: str, kind: str, serial: str = "") -> tuple[str, ...]:
-    readonly = "on" if serial else "off"
-    return (
-        *("-drive", f"if=none,id={name},file={path},format={kind},readonly={readonly}"),
-        *("-device", f"virtio-blk-pci,drive={name}" + (f",serial={serial}" if serial else "")),
+    print("\nWarm; the last column is against the bare boots above")
+    saving = create(bed, "--warm", "saving")
+    _remove(bed, "saving")
+    warms = []
+    for _ in range(WARM):
+        warms.append(create(bed, "--warm", "warm", at=note))
+        _remove(bed, "warm")
+    warm = middle(warms)
+    to_login = min(hand.login, layered_hand.login)
+    names = [f"worker{number}" for number in range(1, AT_ONCE + 1)]
+    at_once = seconds(lambda: _machine(bed, "create", "-d", "libvirt", "--warm", *names))
+    rows += [
+        row("create --warm, the memory saved first", saving.whole),
+        row("create --warm, to a login", warm.reached["boot"], to_login, WARM_LOGIN),
+        row(
+            "create --warm, to the engine's answer",
+            warm.reached["verify"],
+            layered_hand.engine,
+            WARM_ENGINE,
+        ),
+        row(f"create --warm, {AT_ONCE} at once, against one", at_once, warm.whole, TOGETHER),
+        *_removals(bed, names),
+    ]
+    return Measured(
+        rows=rows,
+        size=size,
+        cold=cold,
+        cold_by_hand=hand,
+        layered=layered,
+        layered_by_hand=layered_hand,
+        warm=warm,
+        guest=boot,
+        memory_bytes=_layer(bed, LayerKind.WARM).size,
+        kernel=kernel,
+        engine=f"{bundle.engine} {bundle.version}",
     )
+
+
+def _layer(bed: SystemBed, kind: LayerKind) -> Layer:
+    (found,) = (each for each in LayerCache(bed.cache / "layers").all() if each.kind is kind)
+    return found
 
 
 def _machine(bed: SystemBed, *words: str) -> str:
@@ -149,28 +162,64 @@ def _machine(bed: SystemBed, *words: str) -> str:
     return done.stdout
 
 
-def _logins(bed: SystemBed) -> None:
-    print(f"\nA command on the machine, median of {LOGINS}; against the ssh program")
-    config = str(bed.store / "machines" / "bench" / "ssh_config")
-    program = median(lambda: bed.run("ssh", "-F", config, "bench", "true"), LOGINS)
-    row("ssh bench true", program, program)
-    row(
-        "machine ssh bench true",
-        median(lambda: _machine(bed, "ssh", "bench", "true"), LOGINS),
-        program,
-    )
+def _remove(bed: SystemBed, name: str) -> None:
+    _machine(bed, "rm", "-y", name)
 
 
-def _sizes(bed: SystemBed) -> None:
-    print("\nWhat one machine takes")
-    own = bed.run("sh", "-c", "du -m /var/lib/libvirt/images/machine/machine-bench-*").stdout
-    shared = bed.run("sh", "-c", "du -cm /var/lib/libvirt/images/machine/machine-base-*").stdout
-    print(f"disk, its own                     {sum(int(n) for n in own.split()[::2]):8} MiB")
-    print(f"disk, shared by all machines      {shared.split()[-2]:>8} MiB")
+def _ssh(bed: SystemBed, name: str) -> list[Row]:
+    config = str(bed.store / "machines" / name / "ssh_config")
+    works = {
+        "the ssh program with the same key": lambda: bed.run("ssh", "-F", config, name, "true"),
+        "machine ssh NAME true": lambda: _machine(bed, "ssh", name, "true"),
+    }
+    took = medians(works, LOGINS)
+    base, ours = took
+    return [row(base, took[base]), row(ours, took[ours], took[base], LOGIN)]
+
+
+def _removals(bed: SystemBed, names: list[str]) -> list[Row]:
+    """Of running machines that are alike, in turn."""
+
+    def virsh(name: str) -> None:
+        volume = ("vol-delete", "--pool", "machine", volumes[name])
+        for words in (("destroy", name), ("undefine", name), volume):
+            done = bed.run("virsh", *words)
+            assert done.returncode == 0, done.stderr
+
+    listed = bed.run("virsh", "vol-list", "machine").stdout.split()
+    volumes = {
+        name: next(v for v in listed if v.startswith(f"machine-{name}-") and v.endswith(".qcow2"))
+        for name in names
+    }
+    left = iter(names)
+    works = {
+        "virsh destroy, undefine, vol-delete": lambda: virsh(next(left)),
+        "machine rm": lambda: _remove(bed, next(left)),
+    }
+    took = medians(works, REMOVALS)
+    base, ours = took
+    return [row(base, took[base]), row(ours, took[ours], took[base], REMOVE)]
+
+
+def _own_bytes(bed: SystemBed) -> float:
+    """What the volumes of the only machine take on the disk."""
+    pool = Path(str(bed.folder / "lib") + SYSTEM_PATH.removeprefix("/var/lib/libvirt"))
+    own = (each for each in pool.glob("machine-*") if not each.name.startswith("machine-base-"))
+    return sum(each.stat().st_blocks * 512 for each in own)
+
+
+def _sizes(bed: SystemBed, made: float) -> list[Row]:
+    """Of the only machine that there is."""
+    answering = _own_bytes(bed)
+    rows = [
+        shown(
+            Row("disk of a new machine before its first write", made / 1e6, "MB", target=DISK_MB)
+        ),
+        shown(Row("disk of its own when its engine answers", answering / 1e6, "MB")),
+    ]
     for number in bed.processes():
         status = Path(f"/proc/{number}/status").read_text()
         if "qemu-system" in status.splitlines()[0]:
             resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-            print(
-                f"memory of its QEMU ({MEMORY_MIB} MiB guest) {int(resident.split()[1]) >> 10:8} MiB"
-            )
+            rows.append(shown(Row("memory of its QEMU", int(resident.split()[1]) / 1024, "MiB")))
+    return rows
