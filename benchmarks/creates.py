@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from machine.workflows.create import STEPS
@@ -43,8 +43,3 @@ def create(bed: SystemBed, *words: str, at: Mapping[str, Callable[[], None]] = {
         log.seek(0)
         assert process.returncode == 0, log.read()
     return Created(whole, reached, {PROGRAM: whole - sum(steps.values()), **steps})
-
-
-def middle(runs: Sequence[Created]) -> Created:
-    """The median of them, by the time to the engine's answer; of an even number the quicker one."""
-    return sorted(runs, key=lambda each: each.reached["verify"])[(len(runs) - 1) // 2]

@@ -7,61 +7,23 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import machine
+from benchmarks import account
 from benchmarks.clock import Row
-from benchmarks.creates import PROGRAM, Created
-from benchmarks.machines import AT_ONCE, FROM_LAYER, LOGINS, REMOVALS, WARM, Measured
-from benchmarks.plot import Bar, draw
-from machine.workflows.create import STEPS
+from benchmarks.machines import AT_ONCE, FROM_LAYER, WARM, Measured
+from benchmarks.running import LOGINS, REMOVALS
+from benchmarks.text import table, time
 
 HERE = Path(__file__).parent
-CHECKS, MADE, BOOT = "program and checks", "VM made", "boot to a login"
-INSTALLED, STARTED, ANSWER = "engine installed", "engine started", "engine's answer"
-SETTLED = "first-boot disk removed"
-PARTS: Mapping[str, tuple[str, ...]] = {
-    CHECKS: (PROGRAM, "preflight", "image", "bundle", "layer", "keys"),
-    MADE: ("vm",),
-    BOOT: ("boot",),
-    INSTALLED: ("system", "install"),
-    STARTED: ("configure", "start"),
-    ANSWER: ("verify",),
-    SETTLED: ("settle",),
-}
-COLOURS = dict(
-    zip(
-        PARTS,
-        ("#999999", "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#009e73", "#cc79a7"),
-        strict=True,
-    )
-)
-"""Okabe's and Ito's, which are told apart by those who see colours otherwise, too."""
 
 
 def write(rows: Sequence[Row], found: Measured) -> None:
-    (HERE / "steps.svg").write_text(_plot(found))
+    (HERE / "steps.svg").write_text(account.plot(found))
     (HERE / "RESULTS.md").write_text(_text([*rows, *found.rows], len(rows), found))
     print("\nWritten: benchmarks/RESULTS.md, benchmarks/steps.svg")
-
-
-def _plot(found: Measured) -> str:
-    cold, layered = found.cold_by_hand, found.layered_by_hand
-    warm = _bar("warm", found.warm)
-    bars = [
-        _bar("cold, --no-layers", found.cold),
-        Bar("by hand", {BOOT: cold.login, INSTALLED: cold.engine - cold.login}),
-        _bar("from the layer", found.layered),
-        Bar("by hand", {BOOT: layered.login, ANSWER: layered.engine - layered.login}),
-        warm,
-    ]
-    return draw("machine create, seconds per step", [bars, [warm]], COLOURS)
-
-
-def _bar(label: str, created: Created) -> Bar:
-    steps = created.steps
-    return Bar(label, {part: sum(steps.get(name, 0.0) for name in PARTS[part]) for part in PARTS})
 
 
 def _text(rows: Sequence[Row], of_command_line: int, found: Measured) -> str:
@@ -71,15 +33,15 @@ def _text(rows: Sequence[Row], of_command_line: int, found: Measured) -> str:
         "# Results of `make bench`",
         "Written by `make bench`, and all of it measured in one run on one computer. Ratios are what"
         " can be compared between computers; the seconds belong to this one.",
-        _table(("", ""), _computer(how, found)),
+        table(("", ""), _computer(how, found)),
         _missed(rows),
         "## Figures",
         _rows(rows[of_command_line:]),
         _rows(rows[:of_command_line]),
         "## Where the time goes",
         "![Seconds per step of a cold create, one from the layer and a warm one](steps.svg)",
-        _steps(found),
-        *_account(found),
+        account.steps(found),
+        *account.words(found),
         "## How it was measured",
         _how(found),
         "## What was not measured",
@@ -124,7 +86,7 @@ def _missed(rows: Iterable[Row]) -> str:
 
 def _rows(rows: Iterable[Row]) -> str:
     words = {None: "", True: "reached", False: "**missed**"}
-    return _table(
+    return table(
         ("what", "figure", "ratio", "target", ""),
         (
             (
@@ -141,78 +103,8 @@ def _rows(rows: Iterable[Row]) -> str:
 
 def _amount(row: Row) -> str:
     if row.unit == "s":
-        return _time(row.amount)
+        return time(row.amount)
     return f"{row.amount:.{1 if row.amount < 10 else 0}f} {row.unit}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _steps(found: Measured) -> str:
-    creates = (found.cold, found.layered, found.warm)
-    titles = {PROGRAM: "The program's own start and end"}
-    titles |= {name: title for name, title, _ in STEPS}
-    shown = [
-        (titles[name], *(_time(each.steps[name]) if name in each.steps else "" for each in creates))
-        for name in titles
-        if any(name in each.steps for each in creates)
-    ]
-    whole = ("**in all**", *(_time(each.whole) for each in creates))
-    return _table(("step", "cold", "from the layer", "warm"), [*shown, whole])
-
-
-def _account(found: Measured) -> Iterable[str]:
-    cold, layered, warm = found.cold, found.layered, found.warm
-    hand, layered_hand, guest = found.cold_by_hand, found.layered_by_hand, found.guest
-    answer = layered.reached["verify"]
-    yield (
-        f"**Cold** takes {_time(cold.whole)}, and {_time(hand.engine)} by hand: the guest's boot and"
-        " dpkg's work inside the guest are in both, and are the limit of every way that installs on"
-        f" the machine itself. Most of it: {_largest(cold)}."
-    )
-    yield (
-        f"**From the layer** the engine answers after {_time(answer)}, and after"
-        f" {_time(layered_hand.engine)} by hand. That is the guest's own boot, the limit of every way"
-        f" that boots; what the tool does besides is {_time(answer - _booting(layered))}, its program,"
-        " checks, keys, volumes and domain. The guest's kernel and initramfs take"
-        f" {_time(guest.userspace)} (QEMU and its firmware come before, and are not on its clock),"
-        f" systemd has sshd up {_time(guest.ssh - guest.userspace)} later,"
-        f" the engine is up {_time(guest.engine)} after the kernel's beginning, and the boot has"
-        f" ended at {_time(guest.finished)}. The slowest units (several at a time): "
-        + ", ".join(f"{unit} {took}" for unit, took in guest.slowest)
-        + "."
-    )
-    yield (
-        f"**Warm** the engine answers after {_time(warm.reached['verify'])}: {_largest(warm)}. No"
-        f" kernel boots and no service starts. Making the VM reads {found.memory_bytes / 1e6:.0f} MB"
-        " of saved memory, which every machine needs once and whose digest is compared on the way;"
-        " the login waits for the guest to take on its identity, and the answer for the engine, which"
-        " had stopped before its certificate, to go on from there. The limit is reading that memory,"
-        " and what the guest has to run once more."
-        + (
-            ""
-            if found.size.kind == "kvm"
-            else " Emulated code is not part of the memory: it is translated anew."
-        )
-    )
-
-
-def _booting(created: Created) -> float:
-    return created.steps["boot"] + created.steps["verify"]
-
-
-def _largest(created: Created) -> str:
-    """The steps that make up nine tenths of it, the longest first."""
-    parts = _bar("", created).parts
-    named, rest = [], created.whole * 0.1
-    left = created.whole
-    for part in sorted(parts, key=lambda each: -parts[each]):
-        named.append(f"{part} {_time(parts[part])}")
-        left -= parts[part]
-        if left <= rest:
-            break
-    return ", ".join(named)
 
 
 def _how(found: Measured) -> str:
@@ -246,8 +138,3 @@ def _not_measured(*, emulated: bool) -> str:
 - Other computers and numbers of processors; libvirt's session mode and other hosts' libvirt.
 - Debian 12, images of others (cloud-init) and engines from upstream's archive.
 - Building images and bundles, and downloads: `make setup` does them before."""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
