@@ -120,7 +120,7 @@ def _how(found: Measured) -> str:
 - A warm login is compared with the quicker of the two bare boots, a warm answer with the bare boot
   from the layer's disk.
 - The disk of a new machine is what its own volumes take (overlay, first-boot disk, console log) when
-  the step that makes the VM has ended: the guest runs by then, and has not mounted its disk.
+  the step that makes the VM has ended: the guest has just begun to run.
 - {FROM_LAYER} runs from the layer (the quicker one), {WARM} warm, {LOGINS} logins, {REMOVALS} \
 removals: medians. All
   else once. {AT_ONCE} at once share {os.cpu_count()} processors, each machine has {found.size.cpus}."""
