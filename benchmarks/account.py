@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from benchmarks.creates import PROGRAM, Created
 from benchmarks.machines import Measured
 from benchmarks.plot import Bar, draw
-from benchmarks.text import table, time
+from benchmarks.text import paragraph, table, time
 from machine.workflows.create import STEPS
 
 CHECKS, MADE, BOOT = "program and checks", "VM made", "boot to a login"
@@ -67,41 +67,33 @@ def words(found: Measured) -> Iterable[str]:
     cold, layered, warm = (each.created for each in (found.cold, found.layered, found.warm))
     hand, layered_hand, guest = found.cold.by_hand, found.layered.by_hand, found.guest
     answer = layered.reached["verify"]
-    yield (
-        f"**Cold** takes {time(cold.whole)}, and {time(hand.engine)} by hand: the guest's boot and"
-        " dpkg's work inside the guest are in both, and are the limit of every way that installs on"
-        f" the machine itself. Most of it: {_largest(cold)}."
+    inside = layered.steps["boot"] + layered.steps["verify"]
+    yield paragraph(
+        f"**Cold** takes {time(cold.whole)}, and {time(hand.engine)} by hand: the guest's boot and",
+        "dpkg's work inside the guest are in both, and are the limit of every way that installs on",
+        f"the machine itself. Most of it: {_largest(cold)}.",
     )
-    yield (
-        f"**From the layer** the engine answers after {time(answer)}, and after"
-        f" {time(layered_hand.engine)} by hand, which is the guest's own boot and the limit of every"
-        f" way that boots. Of a create, boot and answer are {time(_booting(layered))}, and what the tool"
-        f" does before, its program, checks, keys, volumes and domain, is"
-        f" {time(answer - _booting(layered))}. The guest's kernel and initramfs take"
-        f" {time(guest.userspace)} (QEMU and its firmware come before, and are not on its clock),"
-        f" systemd has sshd up {time(guest.ssh - guest.userspace)} later,"
-        f" the engine is up {time(guest.engine)} after the kernel's beginning, and the boot has"
-        f" ended at {time(guest.finished)}. The slowest units (several at a time): "
-        + ", ".join(f"{unit} {took}" for unit, took in guest.slowest)
-        + "."
+    yield paragraph(
+        f"**From the layer** the engine answers after {time(answer)}, and after",
+        f"{time(layered_hand.engine)} by hand, which is the guest's own boot and the limit of every",
+        f"way that boots. Of a create, boot and answer are {time(inside)}; what the tool does before,",
+        f"its program, checks, keys, volumes and domain, is {time(answer - inside)}. The guest's",
+        f"kernel and initramfs take {time(guest.userspace)} (QEMU and its firmware come before, and",
+        "are not on the guest's clock), systemd has sshd up",
+        f"{time(guest.ssh - guest.userspace)} later, the engine is up {time(guest.engine)} after the",
+        f"kernel's beginning, and the boot has ended at {time(guest.finished)}. The units that took",
+        "longest, several of them at a time:",
+        ", ".join(f"{unit} {took}" for unit, took in guest.slowest) + ".",
     )
-    yield (
-        f"**Warm** the engine answers after {time(warm.reached['verify'])}: {_largest(warm)}. No"
-        f" kernel boots and no service starts. Making the VM reads {found.memory_bytes / 1e6:.0f} MB"
-        " of saved memory, which every machine needs once and whose digest is compared on the way;"
-        " the login waits for the guest to take on its identity, and the answer for the engine, which"
-        " had stopped before its certificate, to go on from there. The limit is reading that memory,"
-        " and what the guest has to run once more."
-        + (
-            ""
-            if found.size.kind == "kvm"
-            else " Emulated code is not part of the memory: it is translated anew."
-        )
+    yield paragraph(
+        f"**Warm** the engine answers after {time(warm.reached['verify'])}: {_largest(warm)}. No",
+        "kernel boots, and sshd and the engine were started before the memory was saved. Making the",
+        f"VM reads {found.memory_bytes / 1e6:.0f} MB of it, whose digest is compared on the way; the",
+        "login waits for the guest to take on its identity, and the answer for the engine to go on",
+        "from where it had stopped, before its certificate. The limit is reading that memory, and",
+        "what the guest has to run after it.",
+        "" if found.size.kind == "kvm" else "Emulated code is translated anew: it is not memory.",
     )
-
-
-def _booting(created: Created) -> float:
-    return created.steps["boot"] + created.steps["verify"]
 
 
 def _largest(created: Created) -> str:

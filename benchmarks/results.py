@@ -15,7 +15,7 @@ from benchmarks import account
 from benchmarks.clock import Row
 from benchmarks.machines import AT_ONCE, FROM_LAYER, WARM, Measured
 from benchmarks.running import LOGINS, REMOVALS
-from benchmarks.text import table, time
+from benchmarks.text import items, paragraph, table, time
 
 HERE = Path(__file__).parent
 
@@ -31,8 +31,10 @@ def _text(rows: Sequence[Row], of_command_line: int, found: Measured) -> str:
     how = "emulation: KVM is not there, or runs no code" if emulated else "KVM"
     sections = [
         "# Results of `make bench`",
-        "Written by `make bench`, and all of it measured in one run on one computer. Ratios are what"
-        " can be compared between computers; the seconds belong to this one.",
+        paragraph(
+            "Written by `make bench`, and all of it measured in one run on one computer. Ratios are",
+            "what can be compared between computers; the seconds belong to this one.",
+        ),
         table(("", ""), _computer(how, found)),
         _missed(rows),
         "## Figures",
@@ -80,8 +82,8 @@ def _version(*words: str) -> str:
 def _missed(rows: Iterable[Row]) -> str:
     judged = [row for row in rows if row.reached is not None]
     missed = [row.name for row in judged if not row.reached]
-    text = f"{len(judged) - len(missed)} of {len(judged)} targets are reached"
-    return f"{text}. Missed: {'; '.join(missed)}." if missed else f"{text}."
+    text = f"{len(judged) - len(missed)} of {len(judged)} targets are reached."
+    return paragraph(text, f"Missed: {'; '.join(missed)}." if missed else "")
 
 
 def _rows(rows: Iterable[Row]) -> str:
@@ -108,33 +110,33 @@ def _amount(row: Row) -> str:
 
 
 def _how(found: Measured) -> str:
-    return f"""\
-- *By hand* is QEMU started with the same kernel, initramfs, processors, memory and disks (their cache
-  off, as a machine's are), on the machines' own bridge, with a first-boot disk that holds the same
-  files; asked by the ssh program until it takes a login, then by a loop with a client certificate
-  until the engine answers. A cold one has its engine installed by dpkg over that login in between.
-- A create's time to a login or an answer is that from the start of its process to the end of the
-  step; cold and first creates, and several at once, are whole processes.
-- The layers are in a folder of their own that begins empty. `--no-layers` is measured with its image
-  in the pool already, and the create that makes the engine layer brings its disk there.
-- A warm login is compared with the quicker of the two bare boots, a warm answer with the bare boot
-  from the layer's disk.
-- The disk of a new machine is what its own volumes take (overlay, first-boot disk, console log) when
-  the step that makes the VM has ended: the guest has just begun to run.
-- {FROM_LAYER} runs from the layer (the quicker one), {WARM} warm, {LOGINS} logins, {REMOVALS} \
-removals: medians. All
-  else once. {AT_ONCE} at once share {os.cpu_count()} processors, each machine has {found.size.cpus}."""
+    return items(
+        "*By hand*, or bare, is QEMU started with the same kernel, initramfs, processors, memory and"
+        " disks (their cache off, as a machine's are), on the machines' own bridge, with a first-boot"
+        " disk that holds the same files. The ssh program asks until it takes a login, then a loop"
+        " with a client certificate until the engine answers. A cold one has its engine installed"
+        " by dpkg over that login in between.",
+        "A create's time to a login or an answer is that from the start of its process to the end of"
+        " the step. Cold and first creates, and several at once, are whole processes.",
+        "The layers are in a folder of their own that begins empty. `--no-layers` is measured with"
+        " its image in the pool already; the create that makes the engine layer brings its disk there.",
+        "A warm login is compared with the quicker of the two bare boots, a warm answer with the bare"
+        " boot of the layer.",
+        "The disk of a new machine is what its own volumes take (overlay, first-boot disk, console"
+        " log) when the step that makes the VM has ended: the guest has just begun to run.",
+        f"{FROM_LAYER} runs from the layer (the quicker one counts), {WARM} warm, {LOGINS} logins and"
+        f" {REMOVALS} removals (their medians), all else once. The {AT_ONCE} at once have"
+        f" {os.cpu_count()} processors here, and {found.size.cpus} each of their own.",
+    )
 
 
 def _not_measured(*, emulated: bool) -> str:
-    other = (
-        "- KVM, which does not work on this computer. Where it does, `make bench` uses it, and nothing"
+    return items(
+        "KVM, which does not work on this computer. Where it does, `make bench` uses it, and nothing"
         " of the command changes."
         if emulated
-        else "- Emulation: KVM works on this computer, and is used."
+        else "Emulation: KVM works on this computer, and is used.",
+        "Other computers and numbers of processors; libvirt's session mode, and libvirt elsewhere.",
+        "Debian 12, images of others (cloud-init) and engines from upstream's archive.",
+        "Building images and bundles, and downloads: `make setup` does them before.",
     )
-    return f"""\
-{other}
-- Other computers and numbers of processors; libvirt's session mode and other hosts' libvirt.
-- Debian 12, images of others (cloud-init) and engines from upstream's archive.
-- Building images and bundles, and downloads: `make setup` does them before."""
