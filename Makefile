@@ -27,7 +27,7 @@ lint:
 	.venv/bin/mypy
 	shellcheck .ci/run .ci/setup .ci/demo
 
-bench: setup  ## ratios within one run; fails on no time
+bench: setup  ## ratios within one run, into benchmarks/RESULTS.md; fails on no time
 	$(PYTHON) -m benchmarks
 
 clean:

@@ -2,175 +2,171 @@
 
 from __future__ import annotations
 
-import subprocess
+import json
 import tempfile
-import time
-import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clock import median, row, seconds
-from machine import keys, seed
+from benchmarks import by_hand, guest, running
+from benchmarks.by_hand import Reached, Size
+from benchmarks.clock import Row, row, seconds
+from benchmarks.creates import Created, create
+from benchmarks.guest import GuestBoot
+from benchmarks.running import remove, tool
 from machine.images import ImageCache
-from machine.model import FirstBoot, Identity, Nic
-from machine.runtime.bundle import BundleCache
-from machine.ssh import known_hosts_line
+from machine.layers import Layer, LayerCache, LayerKind
+from machine.model import Image
+from machine.runtime.bundle import Bundle, BundleCache
 from tests.e2e.testbed import CACHE, SystemBed
 
 IMAGE, BUNDLE = "debian-13", "docker-debian-13"
-PORT = 2200
-CPUS, MEMORY_MIB = 2, 1024  # those of the template
-LOGINS = 7
-
-# What a careful person would type: the files are unpacked from the attached disk, no service
-# starts before all is there, and the engine is asked until it answers.
-BY_HAND = """
-set -e
-mkdir -p /tmp/bundle
-tar -xf /dev/disk/by-id/virtio-bundle -C /tmp/bundle
-printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
-chmod 755 /usr/sbin/policy-rc.d
-DEBIAN_FRONTEND=noninteractive dpkg --force-unsafe-io --install /tmp/bundle/packages/*.deb
-rm /usr/sbin/policy-rc.d
-systemctl start docker
-until docker version; do sleep 0.1; done
-"""
+AT_ONCE = 5
+FROM_LAYER, WARM = 2, 3
+"""How often each is measured."""
+COLD, FIRST, LAYERED = 1.15, 1.10, 1.15
+WARM_LOGIN, WARM_ANSWER, TOGETHER = 0.15, 0.25, 2.5
+"""Targets: times what each is compared with."""
 
 
-def measure() -> None:
-    with tempfile.TemporaryDirectory() as folder, SystemBed(Path(folder) / "bench") as bed:
-        print("\nOne machine; the last column is against the same by hand")
-        first = seconds(lambda: _machine(bed, "create", "-d", "libvirt", "first"))
-        kind = _machine(bed, "inspect", "first", "-f", "{{.Machine.facts.kind}}").strip()
-        _machine(bed, "rm", "-y", "first")
-        with ByHand(bed, kvm=kind == "kvm") as by_hand:
-            to_login, to_engine = by_hand.up()
-        row("by hand: qemu to a login", to_login)
-        row("by hand: and the engine installed and up", to_engine, to_engine)
-        row("machine create, the image uploaded first", first, to_engine)
-        options = ("--ssh-config", "bench")
-        row(
-            "machine create",
-            seconds(lambda: _machine(bed, "create", "-d", "libvirt", *options)),
-            to_engine,
-        )
-        _logins(bed)
-        _sizes(bed)
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One way to make a machine."""
+
+    rows: list[Row]
+    created: Created
+    by_hand: Reached  # what it is compared with
 
 
-class ByHand:
-    """The image under QEMU alone, with the same processors, memory and disks."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    size: Size
+    cold: Stage
+    layered: Stage
+    warm: Stage
+    guest: GuestBoot  # of a machine from the layer
+    memory_bytes: int  # that a warm start reads
+    kernel: str
+    engine: str
 
-    def __init__(self, bed: SystemBed, *, kvm: bool) -> None:
-        self.bed = bed
-        self.accel = ("-accel", "kvm", "-cpu", "host") if kvm else ("-accel", "tcg", "-cpu", "max")
-        self.folder = bed.folder / "by-hand"
-        self.folder.mkdir()
-
-    def __enter__(self) -> ByHand:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.qemu.kill()
-        self.qemu.wait()
-
-    def up(self) -> tuple[float, float]:
-        """Seconds to a login, and to an engine that answers."""
-        started = time.perf_counter()
-        self._start()
-        while self._ssh("true").returncode:
-            time.sleep(0.1)
-        to_login = time.perf_counter() - started
-        done = self._ssh("sudo sh", BY_HAND)
-        assert done.returncode == 0, done.stderr
-        return to_login, time.perf_counter() - started
-
-    def _start(self) -> None:
-        image = ImageCache(CACHE / "images").find(IMAGE)
-        host, user = keys.ed25519(), keys.ed25519()
-        (self.folder / "key").write_text(user.private)
-        (self.folder / "key").chmod(0o600)
-        (self.folder / "known_hosts").write_text(known_hosts_line(host.public))
-        mac = "52:54:00:00:00:01"
-        identity = Identity(
-            "byhand", uuid.uuid4().hex, "me", (user.public,), host.private, host.public
-        )
-        content, serial = seed.first_boot(FirstBoot.IDENTITY, identity, [Nic(mac)])
-        (self.folder / "seed").write_bytes(content)
-        disk = str(self.folder / "disk.qcow2")
-        backing = ("-b", str(image.disk), "-F", "qcow2")
-        subprocess.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", *backing, disk, "20G"], check=True
-        )
-        bundle = BundleCache(CACHE / "bundles").get(BUNDLE).path
-        self.qemu = subprocess.Popen(
-            [
-                *self.bed.inside(),
-                "qemu-system-x86_64",
-                *("-M", "q35", *self.accel, "-smp", str(CPUS), "-m", str(MEMORY_MIB)),
-                *("-display", "none", "-nodefaults", "-serial", f"file:{self.folder}/console"),
-                *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-                *("-append", image.cmdline),
-                *_drive("root", disk, "qcow2"),
-                *_drive("seed", str(self.folder / "seed"), "raw", serial),
-                *_drive("bundle", str(bundle), "raw", "bundle"),
-                *("-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{PORT}-:22"),
-                *("-device", f"virtio-net-pci,netdev=n,mac={mac}"),
-                *("-object", "rng-random,id=r,filename=/dev/urandom"),
-                *("-device", "virtio-rng-pci,rng=r"),
-            ]
-        )
-
-    def _ssh(self, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        options = {
-            "UserKnownHostsFile": self.folder / "known_hosts",
-            "HostKeyAlias": "machine",
-            "ConnectTimeout": 5,
-        }
-        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        return self.bed.run(
-            "ssh",
-            *words,
-            *("-i", str(self.folder / "key"), "-p", str(PORT), "me@127.0.0.1", command),
-            stdin=stdin,
-        )
+    @property
+    def rows(self) -> list[Row]:
+        return [*self.cold.rows, *self.layered.rows, *self.warm.rows]
 
 
-def _drive(name: str, path: str, kind: str, serial: str = "") -> tuple[str, ...]:
-    readonly = "on" if serial else "off"
-    return (
-        *("-drive", f"if=none,id={name},file={path},format={kind},readonly={readonly}"),
-        *("-device", f"virtio-blk-pci,drive={name}" + (f",serial={serial}" if serial else "")),
-    )
+def measure() -> Measured:
+    image = ImageCache(CACHE / "images").find(IMAGE)
+    bundle = BundleCache(CACHE / "bundles").get(BUNDLE)
+    with tempfile.TemporaryDirectory() as folder, _bed(Path(folder)) as bed:
+        size, cold = _from_image(bed, image, bundle)
+        layered = _from_layer(bed, size, _layer(bed, LayerKind.ENGINE).on(image))
+        booted = guest.boot(bed, "layered")
+        kernel = tool(bed, "ssh", "layered", "uname -r").strip()
+        remove(bed, "layered")
+        warm = _warm(bed, cold.by_hand, layered.by_hand)
+        memory = _layer(bed, LayerKind.WARM).size
+    engine = f"{bundle.engine} {bundle.version}"
+    return Measured(size, cold, layered, warm, booted, memory, kernel, engine)
 
 
-def _machine(bed: SystemBed, *words: str) -> str:
-    done = bed.machine(*words)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@contextmanager
+def _bed(folder: Path) -> Iterator[SystemBed]:
+    """With the images and bundles of `make setup`, and no layer yet."""
+    bed = SystemBed(folder / "bench")
+    bed.cache = folder / "cache"
+    bed.cache.mkdir()
+    for name in ("images", "bundles"):
+        (bed.cache / name).symlink_to(CACHE / name)
+    with bed:
+        yield bed
 
 
-def _logins(bed: SystemBed) -> None:
-    print(f"\nA command on the machine, median of {LOGINS}; against the ssh program")
-    config = str(bed.store / "machines" / "bench" / "ssh_config")
-    program = median(lambda: bed.run("ssh", "-F", config, "bench", "true"), LOGINS)
-    row("ssh bench true", program, program)
-    row(
-        "machine ssh bench true",
-        median(lambda: _machine(bed, "ssh", "bench", "true"), LOGINS),
-        program,
-    )
+def _from_image(bed: SystemBed, image: Image, bundle: Bundle) -> tuple[Size, Stage]:
+    print("\nFrom the image; the last column is against the same by hand")
+    before = create(bed, "--no-layers", "before")
+    record = json.loads(tool(bed, "inspect", "before"))["Machine"]
+    size = Size(record["facts"]["kind"], record["cpus"], record["memory_mib"], record["disk_gib"])
+    remove(bed, "before")
+    hand = by_hand.boot(bed, size, image, bundle)
+    rows = [
+        row("bare boot of the image, to a login", hand.login),
+        row("and its engine installed, to its answer", hand.engine),
+        row("create --no-layers, the first on a computer", before.whole, hand.engine),
+    ]
+    cold = create(bed, "--no-layers", "cold")
+    remove(bed, "cold")
+    rows.append(row("create --no-layers", cold.whole, hand.engine, COLD))
+    first = create(bed, "first")
+    remove(bed, "first")
+    rows += [
+        row("create, its layer made, against --no-layers", first.whole, cold.whole, FIRST),
+        row("the making of that layer", first.steps["layer"]),
+    ]
+    return size, Stage(rows, cold, hand)
 
 
-def _sizes(bed: SystemBed) -> None:
-    print("\nWhat one machine takes")
-    own = bed.run("sh", "-c", "du -m /var/lib/libvirt/images/machine/machine-bench-*").stdout
-    shared = bed.run("sh", "-c", "du -cm /var/lib/libvirt/images/machine/machine-base-*").stdout
-    print(f"disk, its own                     {sum(int(n) for n in own.split()[::2]):8} MiB")
-    print(f"disk, shared by all machines      {shared.split()[-2]:>8} MiB")
-    for number in bed.processes():
-        status = Path(f"/proc/{number}/status").read_text()
-        if "qemu-system" in status.splitlines()[0]:
-            resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-            print(
-                f"memory of its QEMU ({MEMORY_MIB} MiB guest) {int(resident.split()[1]) >> 10:8} MiB"
+def _from_layer(bed: SystemBed, size: Size, image: Image) -> Stage:
+    """Leaves the last machine there."""
+    print("\nFrom the engine layer; the last column is against the same by hand")
+    hands, runs, made = [], [], [0]
+    for number in range(FROM_LAYER):
+        if number:
+            remove(bed, "layered")
+        hands.append(by_hand.boot(bed, size, image))
+        runs.append(
+            create(
+                bed,
+                *("--ssh-config", "layered"),
+                at={"vm": lambda: made.append(running.own_bytes(bed))},
             )
+        )
+    created = _middle(runs)
+    hand = sorted(hands, key=lambda each: each.engine)[(FROM_LAYER - 1) // 2]
+    rows = [
+        row("bare boot of the layer, to a login", hand.login),
+        row("bare boot of the layer, to the engine's answer", hand.engine),
+        row("create from the layer, to a login", created.reached["boot"], hand.login),
+        row(
+            "create from the layer, to the engine's answer",
+            created.reached["verify"],
+            hand.engine,
+            LAYERED,
+        ),
+        *running.commands(bed, "layered"),
+        *running.sizes(bed, made[-1]),
+    ]
+    return Stage(rows, created, hand)
+
+
+def _warm(bed: SystemBed, image: Reached, layer: Reached) -> Stage:
+    print("\nWarm; the last column is against the bare boots above")
+    saving = create(bed, "--warm", "saving")
+    remove(bed, "saving")
+    runs = []
+    for _ in range(WARM):
+        runs.append(create(bed, "--warm", "warm"))
+        remove(bed, "warm")
+    created = _middle(runs)
+    bare = Reached(min(image.login, layer.login), layer.engine)
+    names = [f"worker{number}" for number in range(1, AT_ONCE + 1)]
+    at_once = seconds(lambda: tool(bed, "create", "-d", "libvirt", "--warm", *names))
+    to_login, to_answer = created.reached["boot"], created.reached["verify"]
+    rows = [
+        row("create --warm, the memory saved first", saving.whole),
+        row("create --warm, to a login", to_login, bare.login, WARM_LOGIN),
+        row("create --warm, to the engine's answer", to_answer, bare.engine, WARM_ANSWER),
+        row(f"create --warm, {AT_ONCE} at once, against one", at_once, created.whole, TOGETHER),
+        *running.removals(bed, names),
+    ]
+    return Stage(rows, created, bare)
+
+
+def _layer(bed: SystemBed, kind: LayerKind) -> Layer:
+    (found,) = (each for each in LayerCache(bed.cache / "layers").all() if each.kind is kind)
+    return found
+
+
+def _middle(runs: Sequence[Created]) -> Created:
+    """The median, by the time to the engine's answer; of an even number the quicker of two."""
+    return sorted(runs, key=lambda each: each.reached["verify"])[(len(runs) - 1) // 2]
