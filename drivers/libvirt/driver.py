@@ -8,10 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from machine import wait
 from machine.driver import Driver, Finding, HostRef
@@ -20,27 +18,19 @@ from machine.drivers.libvirt import (
     connection,
     findings,
     forward,
-    memory,
     network,
     preflight,
     storage,
 )
 from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.connection import doing, module
-from machine.drivers.libvirt.domain import (
-    Disk,
-    DomainContext,
-    disk_xml,
-    readonly_targets,
-    sources,
-    targets,
-    undefine,
-)
-from machine.drivers.libvirt.prune import unneeded
+from machine.drivers.libvirt.domain import disk_xml, readonly_targets, sources, undefine
 from machine.errors import BadOption, DriverError, MachineError, TimedOut, WarmRefused
-from machine.model import Address, Can, FirstBoot, Nic, Sighting, State, VmSpec, Warm
+from machine.model import Address, Can, Sighting, State, VmSpec, Warm
 from machine.paths import cache_root
-from machine.render import render
+
+if TYPE_CHECKING:
+    from machine.drivers.libvirt.assembly import Assembly
 
 _STATES: Final = {  # virDomainState
     0: State.UNKNOWN,
@@ -52,11 +42,6 @@ _STATES: Final = {  # virDomainState
     6: State.ERROR,  # crashed
     7: State.SAVED,  # suspended by the guest
 }
-
-
-_NOT_WARM: Final = b"machine: not warm"
-BOOT_TIMEOUT: Final = 600
-"""Seconds, where the user chose none."""
 
 
 class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
@@ -101,7 +86,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 uri=uri,
                 session=session,
                 forwarded=session or remote,
-                mac=self._mac("nic"),
+                mac=network.mac(self.host.id, "nic"),
             )
         )
 
@@ -110,7 +95,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         is another one. Only QEMU's start shows whether ports are free: they may move then."""
         facts = replace(self.facts, engine_port=engine_port)
         if facts.session:
-            facts = replace(facts, lan=self._lan_address())
+            facts = replace(facts, lan=network.lan_address(self.host.id))
         else:
             net = network.network(self._connect(), self.config.network)
             lan = network.reserve(net, self.host.name, facts.mac, self.config.ip)
@@ -127,12 +112,12 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         pool = self._pool()
         with self._uploads():
             self._choose_kind(pool)
-            files = self._shared(pool, spec)
+            files = self._assembly(pool).share(spec)
             self.reserve(spec.engine_port)
             if spec.warm:
                 self._start_over()
             if (domain := self._domain()) is None:
-                xml = self._xml(pool, spec, files)
+                xml = self._assembly(pool).xml(spec, files)
                 with doing(f"defining {self.host.name}"):
                     domain = conn.defineXML(xml)
         try:
@@ -147,47 +132,31 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     def warm_inputs(self, spec: VmSpec) -> Mapping[str, str]:
         """Of everything that QEMU's stream is tied to, and of what the guest saw of its devices."""
-        conn = self._connect()
-        if connection.is_remote(self.facts.uri):
-            raise WarmRefused("the hypervisor is on another computer")
-        if self.config.extra_disk:
-            raise WarmRefused("it has further disks")
+        from machine.drivers.libvirt import warm
+
+        warm.check(self._assembly(None))
+        pool = self._pool()
         with self._uploads():
-            kind = self._choose_kind(self._pool())
-        with doing("asking for its versions"):
-            cpu = ElementTree.fromstring(conn.getCapabilities()).find("host/cpu")  # noqa: S314
-            return {
-                "uri": self.facts.uri,
-                "pool": self._pool().UUIDString(),
-                "libvirt": str(conn.getLibVersion()),
-                "qemu": str(conn.getVersion()),
-                "kind": kind,
-                "machine": self.config.machine_type,
-                "cpu": self._cpu_mode(),
-                "host cpu": ""
-                if cpu is None or kind == "qemu"
-                else ElementTree.tostring(cpu, "unicode"),
-                "cpus": str(spec.cpus),
-                "memory": str(spec.memory_mib),
-                "disk": str(spec.disk_gib),
-                "kernel": _digest(spec.image.kernel),
-                "initrd": _digest(spec.image.initrd),
-                "cmdline": spec.image.cmdline,
-            }
+            self._choose_kind(pool)
+        return warm.inputs(self._assembly(pool), spec)
 
     def save_warm(self, spec: VmSpec, folder: Path, marker: bytes) -> Mapping[str, Any]:
-        self._clear(f"base-{spec.identity.hostname}")
-        builder = self._sibling(f"base-{spec.identity.hostname}", str(uuid.uuid4()))
-        try:
-            builder.preflight()
-            builder.create(spec)
-            builder._wait_for_console(marker)
-            memory.save(builder._existing(), folder)
-        except BaseException:
-            builder.remove()
-            raise
-        disk = builder._volume("disk.qcow2")
-        builder._remove(keep=disk)
+        from machine.drivers.libvirt import memory, warm
+
+        name = f"base-{spec.identity.hostname}"
+        with warm.being_made(name):
+            self._clear(name)
+            builder = self._sibling(name, str(uuid.uuid4()))
+            try:
+                builder.preflight()
+                builder.create(spec)
+                warm.wait_for(builder, marker, self.config.boot_timeout)
+                memory.save(builder._existing(), folder)
+            except BaseException:
+                builder.remove()
+                raise
+            disk = builder._volume("disk.qcow2")
+            builder._remove(keep=disk)
         found = storage.volume(self._pool(), disk)
         return {"disk": disk, "written": storage.changed(found)}
 
@@ -209,7 +178,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         facts = LibvirtFacts(uri=self.facts.uri, session=self.facts.session, kind=self.facts.kind)
         host = HostRef(name, identifier, self.host.folder)
         made = type(self)(host, replace(self.config, ip=""), facts, report=self.report)
-        made.facts = replace(facts, mac=made._mac("nic"))
+        made.facts = replace(facts, mac=network.mac(identifier, "nic"))
         return made
 
     def _clear(self, name: str) -> None:
@@ -320,6 +289,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         cls, drivers: Sequence[Self], keep: frozenset[str], gone: frozenset[str], *, dry_run: bool
     ) -> Mapping[str, int]:
         """Of our default pool and of those that machines have, wherever they are."""
+        from machine.drivers.libvirt.prune import unneeded
+
         places = {(driver.facts.uri, driver.config.pool) for driver in drivers}
         with suppress(MachineError):
             places.add((connection.resolve(""), storage.OURS))
@@ -392,17 +363,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             raise DriverError(f'libvirt does not know "{self.host.name}" any more')
         return domain
 
-    def _mac(self, purpose: str) -> str:
-        """From the machine's id, in QEMU's range: the same at every call, and after a kill."""
-        digest = hashlib.sha256(f"{self.host.id} {purpose}".encode()).hexdigest()
-        return f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:6]}"
-
     def _pool(self) -> Any:
         return storage.pool(self._connect(), self.config.pool, session=self.facts.session)
-
-    def _extra(self) -> list[str]:
-        """The further disks' kinds of volume."""
-        return [f"data{number}.qcow2" for number, _ in enumerate(self.config.extra_disk, 1)]
 
     def _choose_kind(self, pool: Any) -> str:
         """With or without KVM, found out once. The caller holds ``_uploads``."""
@@ -412,10 +374,6 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
                 self.report.warn(line)
             self.save(replace(self.facts, kind=kind))
         return self.facts.kind
-
-    def _cpu_mode(self) -> str:
-        default = "host-passthrough" if self.facts.kind == "kvm" else "maximum"
-        return self.config.cpu_mode or default
 
     def _start_over(self) -> None:
         """Before a warm start: memory fits only a disk that nothing has written to. A create that
@@ -431,122 +389,23 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         if warm is None:
             domain.create()
             return
+        from machine.drivers.libvirt import memory
+
         libvirt = module()
         xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
         source = warm.folder / memory.FILE
         memory.restore(self._connect(), source, warm.sha256[memory.FILE], xml)
 
-    def _wait_for_console(self, marker: bytes) -> None:
-        """Until the guest has said it there. Raises DriverError when it says that it will not, or
-        stops, and TimedOut."""
+    def _assembly(self, pool: Any) -> Assembly:
+        from machine.drivers.libvirt.assembly import Assembly
 
-        def said() -> bool:
-            shown, _ = self.console()
-            if marker in shown:
-                return True
-            if _NOT_WARM in shown or self.state() is not State.RUNNING:
-                raise DriverError("The machine did not become warm", details=_tail(shown))
-            return False
-
-        wait.until(
-            "the machine to become warm",
-            said,
-            timeout=self.config.boot_timeout or BOOT_TIMEOUT,
-            last_answer=lambda: _tail(self.console()[0]),
-        )
+        return Assembly(self.host, self.config, self.facts, pool, self.report)
 
     def _volume(self, kind: str) -> str:
         return storage.prefix(self.host.name, self.host.id) + kind
 
     def _uploads(self) -> Any:
         return _uploads(self.facts.uri, self.config.pool)
-
-    def _shared(self, pool: Any, spec: VmSpec) -> dict[str, str]:
-        image = spec.image
-        files = {"disk": (image.disk, image.digest, "qcow2")}
-        for key, path in (("kernel", image.kernel), ("initrd", image.initrd)):
-            if path is not None:
-                files[key] = (path, _digest(path), key)
-        for medium in spec.media:
-            files[medium.label] = (medium.path, medium.sha256, "tar")
-
-        def tell(done: int, total: int) -> None:
-            self.report.progress("vm", done, total)
-
-        return {
-            key: storage.shared(pool, f"{storage.SHARED}{digest[:16]}.{ending}", path, digest, tell)
-            for key, (path, digest, ending) in files.items()
-        }
-
-    def _nics(self) -> list[Nic]:
-        """As the guest is to set them up: the way out first."""
-        facts = self.facts
-        way_in = Nic(self._mac("forward"), *forward.GUEST)
-        if facts.session:
-            return [way_in, Nic(facts.mac, f"{facts.lan}/16")]
-        net = network.network(self._connect(), self.config.network)
-        address, gateway = network.static(net, facts.lan)
-        if facts.forwarded:
-            return [way_in, Nic(facts.mac, address)]
-        return [Nic(facts.mac, address, gateway, gateway)]
-
-    def _disks(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> list[Disk]:
-        from machine import seed
-
-        content, label = seed.first_boot(spec.image.first_boot, spec.identity, self._nics())
-        seed_volume = self._volume("seed")
-        storage.delete(pool, seed_volume)  # of a create that was killed
-        seed_path = storage.upload(
-            pool, seed_volume, BytesIO(content).read, len(content), mode="0600"
-        )
-        base = _saved(pool, spec.warm.facts) if spec.warm else files["disk"]
-        root = storage.disk(pool, self._volume("disk.qcow2"), spec.disk_gib, base)
-        target = targets()
-        disks = [Disk(root, next(target), "qcow2", readonly=False)]
-        disks.append(Disk(seed_path, next(target), serial=label))
-        for medium in spec.media:
-            disks.append(Disk(files[medium.label], next(target), serial=medium.label))
-        for kind, size in zip(self._extra(), self.config.extra_disk, strict=True):
-            path = storage.disk(pool, self._volume(kind), size)
-            serial = kind.partition(".")[0]  # /dev/disk/by-id/virtio-data1
-            disks.append(Disk(path, next(target), "qcow2", serial=serial, readonly=False))
-        return disks
-
-    def _xml(self, pool: Any, spec: VmSpec, files: Mapping[str, str]) -> str:
-        facts = self.facts
-        context = DomainContext(
-            kind=facts.kind,
-            name=self.host.name,
-            uuid=self.host.id,
-            store=str(self.host.folder.parent.parent),
-            memory_mib=spec.memory_mib,
-            cpus=spec.cpus,
-            arch=spec.image.arch,
-            machine_type=self.config.machine_type,
-            cpu_mode=self._cpu_mode(),
-            kernel=files.get("kernel", ""),
-            initrd=files.get("initrd", ""),
-            cmdline=spec.image.cmdline,
-            disks=tuple(self._disks(pool, spec, files)),
-            network="" if facts.session else self.config.network,
-            mac=facts.mac,
-            forwards=self._forwards(spec.engine_port) if facts.forwarded else "",
-            forward_mac=self._mac("forward"),
-            lan_mac=facts.mac if facts.session else "",
-            console=f"{storage.path_of(pool)}/{self._volume('console.log')}",
-            genid=spec.image.first_boot is FirstBoot.IDENTITY,
-        )
-        return render("libvirt/domain.xml.j2", context)
-
-    def _forwards(self, guest_engine_port: int) -> str:
-        facts = self.facts
-        bind = "" if connection.is_remote(facts.uri) else "127.0.0.1"
-        return forward.rules(bind, facts.ssh_port, facts.engine_port, guest_engine_port)
-
-    def _lan_address(self) -> str:
-        """On the socket network that a user's session machines share: from the machine's id."""
-        number = int(self.host.id.replace("-", "")[:4], 16) % 65000 + 2
-        return f"10.77.{number // 256}.{number % 256}"
 
     def _power_on(self, domain: Any, warm: Warm | None = None) -> None:
         """Start it if it does not run. Forwarded ports that another program has taken meanwhile are
@@ -597,21 +456,3 @@ def _uploads(uri: str, pool: str) -> Any:
     cache_root().mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(f"{uri} {pool}".encode()).hexdigest()[:16]
     return FileLock(cache_root() / f".pool-{key}.lock")
-
-
-def _saved(pool: Any, facts: Mapping[str, Any]) -> str:
-    """The path of a saved machine's disk, which must be as it was. Raises WarmRefused."""
-    found = storage.volume(pool, facts["disk"])
-    if found is None:
-        raise WarmRefused(f"its disk {facts['disk']} is gone from the pool", spent=True)
-    if storage.changed(found) != facts.get("written"):
-        raise WarmRefused(f"its disk {facts['disk']} was written to", spent=True)
-    return str(found.path())
-
-
-def _digest(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _tail(console: bytes) -> str:
-    return "\n".join(console.decode("utf-8", "replace").splitlines()[-8:])

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from machine import command, wait
 from machine.driver import Finding
-from machine.drivers.libvirt import connection, network, storage
+from machine.drivers.libvirt import connection, network, storage, warm
 from machine.drivers.libvirt import domain as domain_xml
 from machine.drivers.libvirt.connection import doing, module
 from machine.errors import CommandFailed, MachineError
@@ -103,7 +103,7 @@ def orphaned_domains(
     asked; another store of the same computer may well know the others."""
     for domain in conn.listAllDomains():
         name, (host_id, home) = domain.name(), domain_xml.mark(domain.XMLDesc())
-        if not host_id or host_id in known_ids:
+        if not host_id or host_id in known_ids or warm.at_work(name):
             continue
         text = f'the VM "{name}" belongs to a machine of the store {home}, which does not know it'
         if home != str(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,18 @@ SUBNETS: Final = tuple(
     ipaddress.ip_network(f"192.168.{third}.0/24") for third in (141, 142, 151, 152, 161, 171, 181)
 )
 """Tried in this order; rarely used by routers, hypervisors or VPNs."""
+
+
+def mac(host_id: str, purpose: str) -> str:
+    """From a machine's id, in QEMU's range: the same at every call, and after a kill."""
+    found = hashlib.sha256(f"{host_id} {purpose}".encode()).hexdigest()
+    return f"52:54:00:{found[:2]}:{found[2:4]}:{found[4:6]}"
+
+
+def lan_address(host_id: str) -> str:
+    """On the socket network that a user's session machines share: from the machine's id."""
+    number = int(host_id.replace("-", "")[:4], 16) % 65000 + 2
+    return f"10.77.{number // 256}.{number % 256}"
 
 
 @dataclass(frozen=True, slots=True)

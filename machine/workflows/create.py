@@ -266,6 +266,8 @@ class Walk:
 
     def needless(self, step: str) -> bool:
         """Whether a step has nothing to do because a layer has it done."""
+        if step == "layer":
+            return not self.host.block.use_layers
         if step == "install":
             return bool(self.host.block.layers)
         return step in ("system", "configure", "start") and self.ready_made

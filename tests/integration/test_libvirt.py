@@ -148,9 +148,10 @@ def test_a_network_and_a_pool_of_the_users_must_exist(conn: Any) -> None:
         network.network(conn, "nosuch")
 
 
-def test_the_same_id_gives_the_same_mac(driver: LibvirtDriver) -> None:
-    assert driver._mac("nic") == driver._mac("nic") != driver._mac("lan")
-    assert driver._mac("nic").startswith("52:54:00:")
+def test_the_same_id_gives_the_same_mac() -> None:
+    assert network.mac("id", "nic") == network.mac("id", "nic") != network.mac("id", "lan")
+    assert network.mac("id", "nic") != network.mac("other", "nic")
+    assert network.mac("id", "nic").startswith("52:54:00:")
 
 
 def test_a_vm_that_no_record_knows_is_named(conn: Any, driver: LibvirtDriver) -> None:
