@@ -16,7 +16,6 @@ from machine.driver import Driver, Finding, HostRef
 from machine.drivers.libvirt import (
     acceleration,
     connection,
-    findings,
     forward,
     network,
     preflight,
@@ -64,6 +63,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         return preflight.memory(connection.connect(uri))
 
     def preflight(self) -> None:
+        from machine.drivers.libvirt import findings
+
         uri = connection.resolve(self.facts.uri or self.config.uri)
         conn = connection.connect(uri)
         preflight.name(conn, self.host.name, self.host.id)
@@ -308,6 +309,8 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     @classmethod
     def findings(cls, store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
+        from machine.drivers.libvirt import findings
+
         return findings.findings(store, known_ids, fix=fix)
 
     def _sight(self, conn: Any, states: Mapping[str, tuple[int, int]] | None = None) -> Sighting:
