@@ -208,7 +208,8 @@ def upload(
 
 def disk(where: Any, name: str, disk_gib: int, backing: str = "") -> str:
     """A qcow2 volume of a machine's own: empty, or its writes over the shared base ``backing``.
-    Twice is fine."""
+    Twice is fine. Version 3 (``compat`` 1.1): libvirt's own choice, 2, has no zero clusters, and a
+    file system that grows to 20 GiB fills 290 MiB with zeros."""
     found = volume(where, name)
     if found is not None:
         return str(found.path())
@@ -219,7 +220,8 @@ def disk(where: Any, name: str, disk_gib: int, backing: str = "") -> str:
     )
     xml = (
         f"<volume><name>{escape(name)}</name><capacity unit='GiB'>{disk_gib}</capacity>"
-        "<target><format type='qcow2'/><permissions><mode>0600</mode></permissions></target>"
+        "<target><format type='qcow2'/><compat>1.1</compat>"
+        "<permissions><mode>0600</mode></permissions></target>"
         f"{base}</volume>"
     )
     with doing(f"making the disk {name}"):
