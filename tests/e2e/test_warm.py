@@ -300,12 +300,13 @@ def test_pruning_leaves_what_they_are_backed_by(
 
 def test_a_boot_changes_nothing_of_it(clones: Mapping[str, Clone]) -> None:
     """Whoever reads its name, its id and its keys from the disk finds what its memory has."""
-    clone = clones[NAMES[1]]
+    clone = clones[NAMES[0]]
     restarted = clone.bed.machine("restart", clone.name)
     assert restarted.returncode == 0, restarted.stderr
     again = clone.learn()
-    for key in ("random", "time", "bridge", "engine's lines"):
-        assert again.pop(key) != clone.facts[key] or key == "engine's lines"
+    for key in ("random", "time", "bridge"):
+        assert again.pop(key) != clone.facts[key]
+    del again["engine's lines"]
     assert again == {key: clone.facts[key] for key in again}
 
 
