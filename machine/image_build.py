@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import os
 import stat
@@ -85,6 +86,14 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
         make_disk(root, work / "disk.qcow2")
         as_root("tar", "-C", root, "-I", "zstd -T0", "-cf", work / "tree.tar.zst", ".")
     return "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
+
+
+def recipe() -> str:
+    """What a built image owes to this version of ours, besides its packages: layers rest on it."""
+    digest = hashlib.sha256(" ".join(PACKAGES).encode())
+    for script in ("finish.sh", "seal.sh", "init.sh"):
+        digest.update((_SHIPPED / script).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def seal(root: Path) -> None:

@@ -25,6 +25,7 @@ def facts(
     origin: str,
     first_boot: FirstBoot = FirstBoot.CLOUD_INIT,
     cmdline: str = "",
+    recipe: str = "",
 ) -> dict[str, Any]:
     """The part of a manifest that the files do not show."""
     return {
@@ -33,6 +34,7 @@ def facts(
         "arch": os.uname().machine,
         "first_boot": first_boot,
         "cmdline": cmdline,
+        "recipe": recipe,
         "origin": origin,
     }
 
@@ -69,6 +71,7 @@ def read(folder: Path) -> Image:
             initrd=folder / "initrd" if has_kernel else None,
             cmdline=described["cmdline"],
             origin=described["origin"],
+            recipe=described.get("recipe", ""),
             tree=folder / TREE if TREE in described["files"] else None,
             disk_gib=-(-head.virtual_size >> 30) if head else 0,
         )

@@ -100,7 +100,9 @@ class ImageCache(FolderCache):
         def make(folder: Path) -> dict[str, Any]:
             cmdline = image_build.build_debian(release, folder, report)
             origin = f"built from packages of Debian {release} ({image_build.SUITES[release]})"
-            return facts("debian", release, origin, FirstBoot.IDENTITY, cmdline)
+            return facts(
+                "debian", release, origin, FirstBoot.IDENTITY, cmdline, image_build.recipe()
+            )
 
         return self._add(name, make, report, keep=lambda image: only_missing)
 

@@ -91,6 +91,7 @@ class Image:
     cmdline: str = ""
     origin: str = ""  # where it came from, for `image show`
     disk_gib: int = 0  # the smallest disk that holds it
+    recipe: str = ""  # of those that we built: which version of ours it was
     tree: Path | None = None  # its file system as a tar archive, for layers
 
 

@@ -15,6 +15,7 @@ import shutil
 import struct
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -83,21 +84,17 @@ class _Feeder(threading.Thread):
             self._feed()
 
     def _feed(self) -> None:
-        digest = hashlib.sha256()
-        stream = self.file.tell()
-        self.file.seek(0)
-        digest.update(self.file.read(stream))
-        with self.pipe.open("wb", buffering=0) as out:
+        source, stream = self.file.fileno(), self.file.tell()
+        end = os.fstat(source).st_size
+        held = max(stream, end - _CHUNK)
+        with ThreadPoolExecutor(1) as beside, self.pipe.open("wb", buffering=0) as out:
+            digest = beside.submit(_digest, source, end)
             _widen(out)
             out.write(self.begin)
-            held = b""
-            while chunk := self.file.read(_CHUNK):
-                digest.update(chunk)
-                _write_all(out, held)
-                held = chunk
-            self.damaged = digest.hexdigest() != self.sha256
+            _send(out, source, stream, held)
+            self.damaged = digest.result() != self.sha256
             if not self.damaged:
-                _write_all(out, held)
+                _send(out, source, held, end)
 
     def stop(self) -> None:
         """Return when it has ended, also where nobody ever opened the other end."""
@@ -122,10 +119,20 @@ def _rewritten(file: IO[bytes], xml: str) -> bytes:
     return _HEADER.pack(*words) + new + cookie
 
 
-def _write_all(out: IO[bytes], data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[out.write(view) :]
+def _digest(source: int, size: int) -> str:
+    digest = hashlib.sha256()
+    for offset in range(0, size, _CHUNK):
+        digest.update(os.pread(source, _CHUNK, offset))
+    return digest.hexdigest()
+
+
+def _send(out: IO[bytes], source: int, offset: int, end: int) -> None:
+    """By the kernel, from file to pipe; the other end reads while the digest is made."""
+    while offset < end:
+        sent = os.sendfile(out.fileno(), source, offset, min(_CHUNK, end - offset))
+        if not sent:
+            return  # the file has become shorter
+        offset += sent
 
 
 def _widen(out: IO[bytes]) -> None:

@@ -109,8 +109,10 @@ def shared(
 ) -> str:
     """A file of ours in the pool, brought there once, and only if it has that digest; answers its
     path there. One at a time is the caller's matter. Raises DigestMismatch."""
-    if volume(where, name + READY) is None:
+    found, ready = volume(where, name), volume(where, name + READY)
+    if found is None or ready is None:
         delete(where, name)
+        delete(where, name + READY)
         digest = hashlib.sha256()
         with source.open("rb") as file:
 
@@ -125,13 +127,8 @@ def shared(
             delete(where, name)
             raise DigestMismatch(f"{source} is not what its manifest says")
         upload(where, name + READY, lambda size: b"", 0)
-    found, ready = volume(where, name), volume(where, name + READY)
-    if found is None:
-        raise DriverError(
-            f"The volume {name} is gone from the pool",
-            hint=f"virsh vol-delete --pool {where.name()} {name}{READY}, and try again",
-        )
-    if ready is not None and changed(found) > changed(ready):
+        return f"{path_of(where)}/{name}"
+    if changed(found) > changed(ready):
         raise DriverError(
             f"The volume {name} was written to after it had been brought to the pool: no machine is "
             "made from it, and those that are backed by it may be damaged",

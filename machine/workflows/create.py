@@ -347,6 +347,10 @@ def _layer(walk: Walk) -> None:
         if block.warm:
             host.report.note(f"Without a warm start: {exc.brief}")
         return
+    except MachineError as exc:  # it would have been quicker, and can be done without
+        last = exc.details.strip().splitlines()[-1:]
+        host.report.warn(": ".join(["Without a warm start", exc.brief, *last]))
+        return
     if warm:
         warm.note_use()
         block.layers.append(warm.key)

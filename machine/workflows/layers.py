@@ -32,11 +32,6 @@ RECIPE = "1"
 """How an engine layer is made; another number makes all of them anew."""
 
 
-def can_hold_engine(image: Image) -> bool:
-    """Whether an engine layer of it can be made: only what we built comes as a tree of files."""
-    return image.tree is not None
-
-
 def engine(image: Image, bundle: Bundle, report: Reporter) -> Layer:
     """The image with the engine of the bundle installed: found, or made now by the same code that
     installs it on a booted host. Nothing of it runs, so nobody's keys, ids or logs come to be.
@@ -209,8 +204,13 @@ def _digest(files: Sequence[GuestFile]) -> str:
 
 def missing(image: Image) -> str:
     """Why no engine layer can be made here, or ""."""
-    if not can_hold_engine(image):
-        return f"the image {image.name} was not built here, or by an older version"
+    if image.tree is None and not image.recipe:
+        return f"the image {image.name} was not built here"
+    if image.tree is None or image.recipe != image_build.recipe():
+        return (
+            f"the image {image.name} was built by another version of this tool "
+            f"(machine image build {image.name} makes it anew)"
+        )
     try:
         image_build.check(image.arch)
     except PreflightError as exc:
