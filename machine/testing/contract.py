@@ -28,6 +28,7 @@ _VERBS = {
     "pause": Can.PAUSE,
     "resume": Can.PAUSE,
     "console": Can.CONSOLE,
+    "save_warm": Can.WARM,
 }
 
 

@@ -17,7 +17,6 @@ from machine.errors import (
     HostError,
     ImageError,
     LayerError,
-    LayerNotFound,
     MachineError,
     PreflightError,
     TemplateError,
@@ -236,12 +235,14 @@ class Walk:
 
     @property
     def warm(self) -> Warm | None:
-        """The memory that the machine starts from, if it is still there."""
+        """The memory that the machine starts from, if it is still there and nobody else's."""
         if len(self.host.block.layers) < 2:
             return None
+        cache = LayerCache()
         try:
-            layer = LayerCache().get(self.host.block.layers[1])
-        except LayerNotFound:
+            layer = cache.get(self.host.block.layers[1])
+            cache.check(layer)
+        except LayerError:
             return None
         digests = {name: entry["sha256"] for name, entry in layer.files.items()}
         return Warm(layer.folder, digests, layer.facts)
