@@ -18,7 +18,7 @@ import pytest
 
 from machine import flags
 from machine.driver import Driver, HostRef
-from machine.errors import Unsupported
+from machine.errors import Unsupported, WarmRefused
 from machine.model import Address, Can, FirstBoot, Identity, Image, State, VmSpec
 
 _VERBS = {
@@ -28,7 +28,6 @@ _VERBS = {
     "pause": Can.PAUSE,
     "resume": Can.PAUSE,
     "console": Can.CONSOLE,
-    "save_warm": Can.WARM,
 }
 
 
@@ -80,6 +79,18 @@ class DriverContract:
         for option in flags.options(self.driver_type.name, self.driver_type.config_type):
             assert option.flag.startswith(f"--{self.driver_type.name}-")
             assert option.help
+
+    def test_a_warm_start_is_said_and_had_or_neither(
+        self, driver: Driver[Any, Any], tmp_path: Path
+    ) -> None:
+        for name in ("warm_inputs", "save_warm"):
+            overridden = getattr(self.driver_type, name) is not getattr(Driver, name)
+            assert overridden == (Can.WARM in self.driver_type.can)
+        if Can.WARM not in driver.can:
+            with pytest.raises(WarmRefused):
+                driver.warm_inputs(self.spec(tmp_path))
+            with pytest.raises(Unsupported):
+                driver.save_warm(self.spec(tmp_path), tmp_path, b"")
 
     @pytest.mark.parametrize("verb", _VERBS)
     def test_abilities_are_what_is_overridden(self, verb: str) -> None:
