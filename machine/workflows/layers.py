@@ -128,15 +128,22 @@ def prune(
     their place, or they are damaged. Machines keep what they are backed by. Raises LayerNotFound."""
     cache = LayerCache()
     layers = cache.all()
-    doomed = [cache.get(ref) for ref in refs] if refs else layers if everything else stale(layers)
+    broken = cache.damaged()
+    if refs:
+        broken = [name for name in broken if any(name.startswith(ref) for ref in refs if ref)]
+        named = [ref for ref in refs if not any(name.startswith(ref) for name in broken)]
+        doomed = [cache.get(ref) for ref in named]
+    else:
+        doomed = layers if everything else stale(layers)
+    doomed = [each for each in doomed if each.folder.name not in broken]
     pruned = [Pruned(each.kind, each.folder.name, each.title, each.size) for each in doomed]
-    for problem in () if refs else cache.damaged():
-        pruned.append(Pruned("damaged", problem, "", 0))
-    if not dry_run:
-        for name in [each.name for each in pruned]:
-            cache.remove(name)
-    gone = frozenset(str(each.facts.get("disk", "")) for each in doomed)
-    keep = frozenset(str(each.facts.get("disk", "")) for each in layers if each not in doomed)
+    pruned += [Pruned("damaged", name, "", 0) for name in broken]
+    removed = {each.name for each in pruned}
+    for name in () if dry_run else removed:
+        cache.remove(name)
+    disks = {each.folder.name: str(each.facts.get("disk", "")) for each in layers}
+    gone = frozenset(disk for name, disk in disks.items() if name in removed)
+    keep = frozenset(disk for name, disk in disks.items() if name not in removed)
     hosts = _hosts(store)
     for name in registry.names("machine.drivers", registry.DRIVERS):
         drivers = [host.driver for host in hosts if host.record.driver_name == name]
