@@ -380,12 +380,17 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
 
     def _start_over(self) -> None:
         """Before a warm start: memory fits only a disk that nothing has written to. A create that
-        was killed may have left one that was."""
+        was killed may have left one that was, or a domain that waits for the rest of its memory;
+        one that runs has all of it."""
         domain = self._domain()
-        if domain is not None and not domain.isActive():
-            with doing(f"removing what is left of {self.host.name}"):
-                undefine(domain)
-            storage.delete(self._pool(), self._volume("disk.qcow2"))
+        if domain is None or self.state() is State.RUNNING:
+            return
+        with doing(f"removing what is left of {self.host.name}"):
+            if domain.isActive():
+                with suppress(module().libvirtError):  # libvirt may end it in this moment
+                    domain.destroy()
+            undefine(domain)
+        storage.delete(self._pool(), self._volume("disk.qcow2"))
 
     def _begin(self, domain: Any, warm: Warm | None) -> None:
         """By a boot, or by going on where saved memory was left. Raises libvirtError, WarmRefused."""
