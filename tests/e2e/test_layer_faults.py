@@ -51,6 +51,15 @@ def started(lines: str, step: str) -> int:
     return sum(event["kind"] == "StepStarted" and event["data"]["step"] == step for event in events)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cleared(bed: SystemBed) -> Iterator[None]:
+    """A test that fails half-way through a machine's life fails alone."""
+    yield
+    left = bed.machine("ls", "-q").stdout.split()
+    if left:
+        bed.machine("rm", "-y", *left)
+
+
 def test_killed_while_the_engine_is_put_in(warm: SystemBed, warm_cache: Path) -> None:
     """In the middle of it, when a system is unpacked and there are programs at work in it."""
 
