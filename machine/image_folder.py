@@ -84,11 +84,12 @@ def verify(folder: Path) -> dict[str, Any] | None:
     right and times have changed (the cache was copied). Raises DigestMismatch, ImageError."""
     described = _manifest(folder)
     try:
-        if name := manifest.damaged(folder, described["files"]):
-            raise DigestMismatch(
-                f"{name} of the image {folder.name} is damaged", hint=_remedy(folder)
-            )
-        found = manifest.entries(folder, described["files"])
+        found = {name: manifest.entry(folder / name) for name in described["files"]}
+        for name, entry in found.items():
+            if entry["sha256"] != described["files"][name]["sha256"]:
+                raise DigestMismatch(
+                    f"{name} of the image {folder.name} is damaged", hint=_remedy(folder)
+                )
     except (OSError, KeyError, TypeError) as exc:
         raise _damaged(folder, exc) from exc
     return {**described, "files": found} if found != described["files"] else None

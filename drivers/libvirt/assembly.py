@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from machine.download import Digest
 from machine.driver import HostRef
 from machine.drivers.libvirt import connection, forward, network, storage
 from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
@@ -126,7 +126,7 @@ class Assembly:
 
 
 def digest(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    return "" if path is None else Digest.of(path, "sha256").hex
 
 
 def _saved(pool: Any, facts: Mapping[str, Any]) -> str:

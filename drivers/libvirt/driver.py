@@ -193,17 +193,21 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         conn = self._connect()
         libvirt = module()
         if (domain := self._domain()) is not None:
-            with doing(f"removing {self.host.name}"):
-                if domain.isActive():
-                    with suppress(libvirt.libvirtError):
-                        domain.destroy()
-                undefine(domain)
+            self._end(domain)
         with suppress(libvirt.libvirtError):
             pool = conn.storagePoolLookupByName(self.config.pool)
             storage.delete_all(pool, self._volume(""), keep=keep)
         if not self.facts.session:
             with suppress(libvirt.libvirtError):
                 network.release(conn.networkLookupByName(self.config.network), self.facts.mac)
+
+    def _end(self, domain: Any) -> None:
+        """Power it off and forget its definition."""
+        with doing(f"removing {self.host.name}"):
+            if domain.isActive():
+                with suppress(module().libvirtError):  # it may end by itself in this moment
+                    domain.destroy()
+            undefine(domain)
 
     def settle(self) -> None:
         """Detach the first-boot disks from the definition and, if the guest lets go, from the
@@ -385,11 +389,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         domain = self._domain()
         if domain is None or self.state() is State.RUNNING:
             return
-        with doing(f"removing what is left of {self.host.name}"):
-            if domain.isActive():
-                with suppress(module().libvirtError):  # libvirt may end it in this moment
-                    domain.destroy()
-            undefine(domain)
+        self._end(domain)
         storage.delete(self._pool(), self._volume("disk.qcow2"))
 
     def _begin(self, domain: Any, warm: Warm | None) -> None:
