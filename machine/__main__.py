@@ -89,12 +89,13 @@ def _complete(instruction: str) -> int:
 
 def _log(words: list[str]) -> str:
     from machine.paths import cache_root
+    from machine.redaction import redact
 
     path = cache_root() / "crash.log"
     text = f"machine {__version__}, Python {sys.version}\n{words}\n{_traceback()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(redact(text))
     except OSError:
         return f"no file ({path} cannot be written)"
     return str(path)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import subprocess
+import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from machine.errors import CommandFailed, TimedOut
 
@@ -74,6 +77,35 @@ def run(
             details=f"$ {shlex.join(words)}\n{(result.stderr or result.stdout).strip()}",
         )
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """A program that runs behind a socket, until that is closed."""
+
+    socket: socket.socket
+    _errors: IO[bytes]
+
+    def said(self) -> str:
+        """What it wrote on standard error so far."""
+        self._errors.seek(0)
+        return _text(self._errors.read()).strip()
+
+
+def pipe(*argv: str) -> Pipe:
+    """Start a program whose standard input and output are the other end of a socket. Raises
+    CommandFailed for one that is not there."""
+    found = which(argv[0])
+    if found is None:
+        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    ours, its = socket.socketpair()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the pipe
+    with its:
+        process = subprocess.Popen(
+            [found, *argv[1:]], stdin=its.fileno(), stdout=its.fileno(), stderr=errors
+        )
+    threading.Thread(target=process.wait, daemon=True).start()
+    return Pipe(ours, errors)
 
 
 def replace_process(argv: Sequence[str]) -> NoReturn:

@@ -10,7 +10,17 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from machine.errors import Unsupported, WarmRefused
 from machine.events import Reporter
-from machine.model import Address, Can, Sighting, State, VmSpec
+from machine.model import (
+    Address,
+    Can,
+    Login,
+    Sighting,
+    Size,
+    Snapshot,
+    Source,
+    State,
+    VmSpec,
+)
 
 C = TypeVar("C")
 F = TypeVar("F")
@@ -34,7 +44,13 @@ class Driver(ABC, Generic[C, F]):
     """
 
     name: ClassVar[str]
+    source: ClassVar[Source] = Source.IMAGE
     can: ClassVar[Can] = Can.NOTHING
+    experimental: ClassVar[str] = ""
+    """One line: that it never ran against its real provider, and what it ran against instead."""
+    ignored: ClassVar[Mapping[str, str]] = {}
+    """Flags of docker-machine's that do nothing here, and why; one that takes a value has a word
+    for it behind: ``{"--virtualbox-boot2docker-url URL": "images come from templates"}``."""
     config_type: ClassVar[type[Any]]  # frozen dataclass of machine.flags.option fields
     facts_type: ClassVar[type[Any]]  # frozen dataclass, every field with a default
 
@@ -52,6 +68,15 @@ class Driver(ABC, Generic[C, F]):
         self.facts = facts
         self._checkpoint = checkpoint
         self.report = report or Reporter()
+
+    @classmethod
+    def size(cls, config: C) -> Size:
+        """What the user chose of the host's size, where options say it in other words or units."""
+        return Size(
+            getattr(config, "cpus", None),
+            getattr(config, "memory", None),
+            getattr(config, "disk_size", None),
+        )
 
     def save(self, facts: F) -> None:
         """Put what was learned on disk now: called before waiting on anything that was made."""
@@ -99,6 +124,24 @@ class Driver(ABC, Generic[C, F]):
     def address(self) -> Address:
         """How to reach it from here. Raises DriverError while it is not known yet."""
 
+    def login(self, ours: Login) -> Login:
+        """How to log in; ``ours`` is with the key that was made for the machine."""
+        return ours
+
+    def host_key(self) -> str:
+        """The public SSH host key of a host that has one already ("ssh-ed25519 AAAA..."), which
+        ``preflight`` found and the user took for right; "" for hosts that are given ours."""
+        return ""
+
+    def certificates(self) -> Path | None:
+        """A folder with the ca.pem, cert.pem and key.pem that an engine which is not set up by us
+        is asked with; None where it has ours, or none at all."""
+        return None
+
+    def connect(self) -> None:
+        """Called before the engine is asked or its URL handed out: brings up what ``address``
+        needs to be true here. Twice is fine. Raises DriverError."""
+
     @abstractmethod
     def remove(self) -> None:
         """Remove the host and everything made for it, running or not. Twice is fine, and so is
@@ -125,6 +168,23 @@ class Driver(ABC, Generic[C, F]):
 
     def resume(self) -> None:
         raise Unsupported(f"The {self.name} driver cannot resume a machine")
+
+    def snapshot(self, name: str) -> None:
+        """Keep the machine's present state under a new name. Raises DriverError for one it has."""
+        raise Unsupported(f"The {self.name} driver keeps no snapshots")
+
+    def snapshots(self) -> Sequence[Snapshot]:
+        """What was kept, the oldest first."""
+        raise Unsupported(f"The {self.name} driver keeps no snapshots")
+
+    def restore(self, name: str) -> None:
+        """Return a stopped machine to a kept state. Raises DriverError for one that is not there."""
+        raise Unsupported(f"The {self.name} driver keeps no snapshots")
+
+    def delete_snapshot(self, name: str) -> None:
+        """Forget a kept state; the machine stays as it is. Raises DriverError for one that is not
+        there."""
+        raise Unsupported(f"The {self.name} driver keeps no snapshots")
 
     def console(self, offset: int = 0) -> tuple[bytes, int]:
         """The serial log from byte ``offset`` on, and the offset to ask with next. Works in any

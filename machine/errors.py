@@ -33,6 +33,7 @@ MachineError                    1   brief, details, hint
 │   └── CommandFailed               also local programs
 ├── EngineError
 │   └── EngineUnreachable
+├── SecretMissing                   a secret is not where its reference says
 ├── TimedOut                        which wait, how long, last answer
 └── Several                         of machines worked on together: the code that all share, else 1
 """
@@ -219,6 +220,10 @@ class EngineError(MachineError):
 
 class EngineUnreachable(EngineError):
     pass
+
+
+class SecretMissing(MachineError):
+    """Where a secret should be there is none, or it cannot be read."""
 
 
 class TimedOut(MachineError):

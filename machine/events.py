@@ -43,7 +43,18 @@ class Note:
     warning: bool = False
 
 
-Event = StepStarted | StepEnded | Progress | Note
+@dataclass(slots=True)
+class Question:
+    """Something that only the user knows. A sink that has the user before it sets ``answer``, and
+    returns then; None: there is nobody to ask."""
+
+    host: str
+    text: str
+    hidden: bool = False  # a secret: not shown while it is typed
+    answer: str | None = None
+
+
+Event = StepStarted | StepEnded | Progress | Note | Question
 Emit = Callable[[Event], None]
 
 
@@ -76,6 +87,17 @@ class Reporter:
 
     def note(self, text: str) -> None:
         self.emit(Note(self.host, text))
+
+    def ask(self, text: str, *, hidden: bool = False) -> str | None:
+        """What the user types; None where there is no user. ``hidden`` for secrets."""
+        question = Question(self.host, text, hidden)
+        self.emit(question)
+        return question.answer
+
+    def confirm(self, text: str) -> bool | None:
+        """Whether the user says yes; None where there is no user."""
+        answer = self.ask(f"{text} (y/n)")
+        return None if answer is None else answer.strip().lower() in ("y", "yes")
 
     def warn(self, text: str) -> None:
         self.emit(Note(self.host, text, warning=True))

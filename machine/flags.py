@@ -24,10 +24,14 @@ def option(
     low: int | None = None,
     high: int | None = None,
     choices: tuple[str, ...] = (),
+    flag: str = "",
+    secret: bool = False,
 ) -> Any:
     """A field that the user may set. ``env`` are further variable names (docker-machine's own);
-    ``low`` and ``high`` bound a whole number, ``choices`` are the only texts that may be given."""
-    meta = {"help": help, "env": env, "metavar": metavar}
+    ``low`` and ``high`` bound a whole number, ``choices`` are the only texts that may be given.
+    ``flag`` is docker-machine's own where it is not --DRIVER-FIELD. ``secret``: the field holds
+    where the value is (``machine/secret.py``), never the value."""
+    meta = {"help": help, "env": env, "metavar": metavar, "flag": flag, "secret": secret}
     return field(default=default, metadata={**meta, "low": low, "high": high, "choices": choices})
 
 
@@ -46,6 +50,7 @@ class Option:
     low: int | None
     high: int | None
     choices: tuple[str, ...]
+    secret: bool
 
 
 def options(driver: str, config_type: type[Any]) -> list[Option]:
@@ -60,7 +65,7 @@ def options(driver: str, config_type: type[Any]) -> list[Option]:
         found.append(
             Option(
                 key=each.name,
-                flag=f"--{driver}-{word}",
+                flag=each.metadata["flag"] or f"--{driver}-{word}",
                 env=(variable, *each.metadata["env"]),
                 type=_plain(hints[each.name]),
                 item=_item(hints[each.name]),
@@ -70,6 +75,7 @@ def options(driver: str, config_type: type[Any]) -> list[Option]:
                 low=each.metadata["low"],
                 high=each.metadata["high"],
                 choices=each.metadata["choices"],
+                secret=each.metadata["secret"],
             )
         )
     return found

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 from machine import registry
 from machine.driver import Driver, HostRef
 from machine.engine import Engine
-from machine.errors import HostGone, HostNotRunning
+from machine.errors import EngineError, HostGone, HostNotRunning
 from machine.events import Reporter
 from machine.flags import as_dict, from_dict
-from machine.model import Address, State, TlsFiles
+from machine.model import Address, EngineInfo, Login, Setup, Source, State, TlsFiles
 from machine.paths import MachineFolder
 from machine.record import Block, Record
 from machine.store import Store
@@ -49,8 +49,25 @@ class Host:
         return self.store.folder(self.name)
 
     @property
-    def ssh_user(self) -> str:
-        return self.block.user
+    def login(self) -> Login:
+        """How to log in to it over SSH."""
+        ours = Login(self.block.user, self.folder.known_hosts, (self.folder.ssh_key,))
+        return self.driver.login(ours)
+
+    @property
+    def setup(self) -> Setup:
+        return Setup(self.block.setup)
+
+    @property
+    def engine_port(self) -> int:
+        """Where the engine listens on the host itself."""
+        return self.block.engine_port or self.engine.port
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether its engine can be asked over TLS: it has our certificates, or theirs are known."""
+        ours = self.driver.source is not Source.ENGINE and self.setup is not Setup.REGISTER
+        return ours or self.driver.certificates() is not None
 
     @cached_property
     def driver(self) -> Driver[Any, Any]:
@@ -92,6 +109,18 @@ class Host:
         if state is not State.RUNNING:
             raise HostNotRunning(self.name, state)
 
+    def ask(self, *, timeout: float = 20) -> EngineInfo:
+        """The engine's own answer over mutual TLS, from here. Raises EngineUnreachable, and
+        EngineError where no certificates of it are known."""
+        if not self.is_asked:
+            raise EngineError(
+                f'The engine of "{self.name}" cannot be asked: no certificates of it are known',
+                hint="Remove it, and create it again with the folder that has its ca.pem, cert.pem "
+                "and key.pem",
+            )
+        self.driver.connect()
+        return self.engine.probe(self.address(), self.tls, timeout=timeout)
+
     def client_env(self) -> dict[str, str | None]:
         """The variables that make the engine's client talk to this machine."""
         return self.engine.client_env(self.url(), self.folder.root)
@@ -100,13 +129,7 @@ class Host:
         """Log in; a context manager. Raises GuestUnreachable, HostKeyMismatch."""
         from machine import ssh
 
-        return ssh.connect(
-            self.address(),
-            user=self.ssh_user,
-            key=self.folder.ssh_key,
-            known_hosts=self.folder.known_hosts,
-            timeout=timeout,
-        )
+        return ssh.connect(self.address(), self.login, timeout=timeout)
 
     def save(self) -> None:
         self.store.save(self.record)

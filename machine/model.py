@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +37,24 @@ class Can(enum.Flag):
     CLOUD_INIT = enum.auto()  # boots foreign cloud images (a NoCloud seed)
     MEDIA = enum.auto()  # attaches read-only disks (the engine bundle)
     WARM = enum.auto()  # starts machines from saved memory
+    SNAPSHOT = enum.auto()  # keeps states of a machine, and returns to them
+
+
+class Source(StrEnum):
+    """What a driver's hosts are made of; it decides which steps a create has."""
+
+    IMAGE = "image"  # an image of this computer's cache, handed over in VmSpec
+    PROVIDER = "provider"  # its provider's own image, which runs cloud-init on user-data
+    HOST = "host"  # nothing is made: a host that is there already, with SSH
+    ENGINE = "engine"  # nothing is made: an engine that is there already, and no login
+
+
+class Setup(StrEnum):
+    """What is done to a host that was there before."""
+
+    INSTALL = "install"  # everything that is missing
+    ADOPT = "adopt"  # its own engine stays: certificates and listener only
+    REGISTER = "register"  # nothing at all is changed
 
 
 class FirstBoot(StrEnum):
@@ -60,6 +78,38 @@ class Address:
     host: str
     ssh_port: int = 22
     engine_port: int = 2376
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What was chosen of a host's size; None is what the template says."""
+
+    cpus: int | None = None
+    memory_mib: int | None = None
+    disk_gib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A kept state of a machine's."""
+
+    name: str
+    created: str = ""  # ISO 8601, where the provider tells
+    current: bool = False  # what is written now is on top of it
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a host is logged in to over SSH. The two secrets are asked for when they are needed, and
+    only then; both raise when there is nobody to ask."""
+
+    user: str
+    known_hosts: Path  # the pinned key of the host, under ssh.ALIAS
+    keys: tuple[Path, ...] = ()  # private keys, tried in this order
+    agent: bool = False  # before them, the keys that the user's SSH agent has
+    jump: str = ""  # hosts in between, as ssh's -J takes them; their keys are the user's affair
+    passphrase: Callable[[], str] | None = None  # of a key that has one
+    sudo_password: Callable[[], str] | None = None  # None: sudo asks for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +208,17 @@ class VmSpec:
     cpus: int
     memory_mib: int
     disk_gib: int
-    image: Image
+    image: Image | None  # None for a driver whose ``source`` is not Source.IMAGE
     identity: Identity
     media: tuple[Medium, ...] = ()
     engine_port: int = 2376  # where the engine will listen on the guest
     warm: Warm | None = None
+
+    @property
+    def booted(self) -> Image:
+        """The image, where there has to be one."""
+        assert self.image is not None
+        return self.image
 
 
 @dataclass(frozen=True, slots=True)

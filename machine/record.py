@@ -51,6 +51,8 @@ class Block:
     warm: bool = False  # a warm start was asked for
     context: bool = False  # the engine's client knows it by name
     ssh_config: bool = False
+    setup: str = "install"  # what is done to a host that was there before: model.Setup
+    engine_port: int = 0  # where its engine listens; 0: its usual one
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)

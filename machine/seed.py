@@ -81,15 +81,12 @@ def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
     called CIDATA. JSON is YAML, so no YAML library is needed."""
     import pycdlib
 
-    user_data = "#cloud-config\n" + json.dumps(_cloud_config(identity), indent=1)
-    if identity.cloud_init:
-        user_data = _mime(user_data, identity.cloud_init)
     meta = {"instance-id": identity.machine_id, "local-hostname": identity.hostname}
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata")
     for number, (name, text) in enumerate(
         (
-            ("user-data", user_data),
+            ("user-data", user_data(identity)),
             ("meta-data", json.dumps(meta)),
             ("network-config", json.dumps(_network_config(nics))),
         )
@@ -106,6 +103,13 @@ def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
     iso.write_fp(out)
     iso.close()
     return out.getvalue()
+
+
+def user_data(identity: Identity) -> str:
+    """What cloud-init makes of a host at its first boot, for a provider that hands it over. Holds a
+    private key."""
+    ours = "#cloud-config\n" + json.dumps(_cloud_config(identity), indent=1)
+    return _mime(ours, identity.cloud_init) if identity.cloud_init else ours
 
 
 def _link(number: int, nic: Nic) -> str:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import logging
 import secrets
 import shlex
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
+from machine import command
 from machine.command import Result
-from machine.errors import CommandFailed, GuestUnreachable, HostKeyMismatch, TimedOut
-from machine.model import Address
+from machine.errors import (
+    CommandFailed,
+    GuestError,
+    GuestUnreachable,
+    HostKeyMismatch,
+    MachineError,
+    TimedOut,
+)
+from machine.model import Address, Login
 from machine.wait import Deadline
 
 if TYPE_CHECKING:
@@ -27,6 +40,11 @@ KEEPALIVE: Final = 15
 CHUNK: Final = 32768
 _NOT_THERE: Final = 66
 """sysexits.h's EX_NOINPUT, which cat does not use."""
+_AFTER_MARK: Final = """\
+mark=$1; shift
+while IFS= read -r line && [ "$line" != "$mark" ]; do :; done
+exec "$@"
+"""
 
 
 def known_hosts_line(public: str) -> str:
@@ -35,87 +53,226 @@ def known_hosts_line(public: str) -> str:
     return f"{ALIAS} {kind} {blob}\n"
 
 
-def connect(
-    address: Address, *, user: str, key: Path, known_hosts: Path, timeout: float = 20
-) -> SshGuest:
+def connect(address: Address, login: Login, *, timeout: float = 20) -> SshGuest:
     """Log in. The host's key is compared before anything of ours is sent. ``timeout`` is seconds
     for the whole login. Raises HostKeyMismatch, GuestUnreachable."""
     paramiko = _paramiko()
-    expected = _pinned(known_hosts)
+    expected = _pinned(login.known_hosts)
     deadline = Deadline(timeout)
     where = f"{address.host} port {address.ssh_port}"
+    with _transport(address, login.jump, timeout) as transport:
+        transport.get_security_options().key_types = _algorithms(expected)
+        transport.banner_timeout = transport.auth_timeout = max(1.0, deadline.left)
+        try:
+            transport.start_client(timeout=max(1.0, deadline.left))
+        except paramiko.IncompatiblePeer as exc:
+            raise HostKeyMismatch(
+                f"The host at {where} has no key of the kind that is expected "
+                f"({expected.get_name()})",
+                details=str(exc),
+                hint="Something else answers at that address. Nothing was sent to it.",
+            ) from exc
+        _compare(transport.get_remote_server_key(), expected, where)
+        _authenticate(transport, login, where)
+        transport.set_keepalive(KEEPALIVE)
+    return SshGuest(transport, login.user, login.sudo_password)
+
+
+def host_key(address: Address, *, jump: str = "", timeout: float = 20) -> str:
+    """The public key that answers at an address now ("ssh-ed25519 AAAA..."): to be compared with
+    something, before it is pinned. Nobody logs in. Raises GuestUnreachable."""
+    with _transport(address, jump, timeout) as transport:
+        kinds = transport.get_security_options().key_types
+        transport.get_security_options().key_types = sorted(kinds, key=_rank)
+        transport.start_client(timeout=timeout)
+        found = transport.get_remote_server_key()
+        transport.close()
+    return f"{found.get_name()} {found.get_base64()}"
+
+
+def _rank(kind: str) -> int:
+    """Of a kind of host key: ed25519 is asked for first, RSA last."""
+    return (kind != "ssh-ed25519") + kind.startswith(("rsa", "ssh-rsa"))
+
+
+def fingerprint(public: str) -> str:
+    """As ssh-keygen -l shows a public key: SHA256:..."""
+    blob = base64.b64decode(public.split()[1])
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return f"SHA256:{digest}"
+
+
+def known_keys(files: Sequence[Path], address: Address) -> list[str]:
+    """The public keys that known_hosts files have for an address; hashed entries are found too."""
+    name = address.host if address.ssh_port == 22 else f"[{address.host}]:{address.ssh_port}"
+    found = []
+    for file in files:
+        keys = _paramiko().HostKeys()
+        with suppress(OSError):
+            keys.load(str(file))
+        known = keys.lookup(name) or {}
+        found += [f"{kind} {known[kind].get_base64()}" for kind in known]
+    return found
+
+
+@contextmanager
+def _transport(address: Address, jump: str, timeout: float) -> Iterator[paramiko.Transport]:
+    """A connection that nobody has logged in over yet; it is closed when its user fails, whose
+    errors become ours."""
+    paramiko = _paramiko()
+    where = f"{address.host} port {address.ssh_port}"
+    pipe = None
     try:
-        sock = socket.create_connection((address.host, address.ssh_port), timeout=timeout)
+        if jump:
+            pipe = command.pipe(*_jump_words(address, jump))
+            sock = pipe.socket
+        else:
+            sock = socket.create_connection((address.host, address.ssh_port), timeout=timeout)
     except OSError as exc:
         raise _unreachable(f"No connection to {where}", exc) from exc
     transport = None
     try:
         transport = paramiko.Transport(sock)
-        transport.get_security_options().key_types = (expected.get_name(),)
-        transport.banner_timeout = transport.auth_timeout = max(1.0, deadline.left)
-        transport.start_client(timeout=max(1.0, deadline.left))
-        _compare(transport.get_remote_server_key(), expected, where)
-        transport.auth_publickey(user, paramiko.Ed25519Key.from_private_key_file(str(key)))
-        transport.set_keepalive(KEEPALIVE)
-    except paramiko.AuthenticationException as exc:
+        yield transport
+    except MachineError:
         _close(transport, sock)
-        raise _unreachable(f"{where} refuses the key of {user}", exc) from exc
-    except paramiko.IncompatiblePeer as exc:
-        _close(transport, sock)
-        raise HostKeyMismatch(
-            f"The host at {where} has no key of the kind that is expected ({expected.get_name()})",
-            details=str(exc),
-            hint="Something else answers at that address. Nothing was sent to it.",
-        ) from exc
+        raise
     except (paramiko.SSHException, OSError, EOFError) as exc:
         _close(transport, sock)
+        if pipe and (said := pipe.said()):
+            raise GuestUnreachable(f"No way to {where} through {jump}", details=said) from exc
         raise _unreachable(f"{where} does not speak SSH yet", exc) from exc
     except BaseException:
         _close(transport, sock)
         raise
-    return SshGuest(transport, user)
 
 
-def _options(key: Path, known_hosts: Path) -> dict[str, str]:
+def _jump_words(address: Address, jump: str) -> list[str]:
+    """The ssh program brings us there, as the user's own configuration and known_hosts say; the
+    login at the end is ours."""
+    *before, last = jump.split(",")
+    through = ["-J", ",".join(before)] if before else []
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    batch = ("-o", "BatchMode=yes", "-o", "LogLevel=ERROR")
+    return ["ssh", *batch, *through, "-W", f"{host}:{address.ssh_port}", f"ssh://{last}"]
+
+
+def _algorithms(key: paramiko.PKey) -> tuple[str, ...]:
+    """The signatures that a host with such a key may make (RFC 8332 for RSA)."""
+    name = key.get_name()
+    return ("rsa-sha2-512", "rsa-sha2-256") if name == "ssh-rsa" else (name,)
+
+
+def _authenticate(transport: paramiko.Transport, login: Login, where: str) -> None:
+    """By the first key that is taken. Raises GuestUnreachable."""
+    paramiko = _paramiko()
+    refused = ""
+    for key in _keys(login):
+        try:
+            transport.auth_publickey(login.user, key)
+        except paramiko.AuthenticationException as exc:
+            refused = str(exc)
+        else:
+            return
+    raise GuestUnreachable(
+        f"{where} refuses the key of {login.user}"
+        if refused
+        else f"There is no key to log in to {where} as {login.user} with",
+        details=refused,
+    )
+
+
+def _keys(login: Login) -> Iterator[paramiko.PKey]:
+    if login.agent:
+        agent = _paramiko().Agent()
+        yield from agent.get_keys()
+    for path in login.keys:
+        yield _private(path, login.passphrase)
+
+
+def _private(path: Path, ask: Callable[[], str] | None) -> Any:
+    """A private key of any kind that paramiko knows. Raises GuestUnreachable."""
+    paramiko = _paramiko()
+    passphrase = None
+    try:
+        text = path.read_text()
+        if "ENCRYPTED" in text or _is_sealed(text):
+            if ask is None:
+                raise GuestUnreachable(f"The key {path} has a passphrase")
+            passphrase = ask()
+        for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+            with suppress(paramiko.SSHException, ValueError):
+                return kind.from_private_key(io.StringIO(text), password=passphrase)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise GuestUnreachable(f"The key {path} cannot be read", details=str(exc)) from exc
+    raise GuestUnreachable(
+        f"The key {path} cannot be used",
+        details="Its passphrase is another one."
+        if passphrase is not None
+        else "It is no private key for SSH of a kind that is known (ed25519, ECDSA, RSA).",
+    )
+
+
+def _is_sealed(text: str) -> bool:
+    """Whether a key in OpenSSH's own format has a passphrase (PROTOCOL.key: the cipher's name
+    follows the magic word)."""
+    body = "".join(line for line in text.splitlines() if not line.startswith("-"))
+    with suppress(ValueError):
+        raw = base64.b64decode(body)
+        return raw.startswith(b"openssh-key-v1\0") and raw[19:23] != b"none"
+    return False
+
+
+def _options(login: Login) -> dict[str, str]:
     """ssh_config(5): the same login, and the same pinned key, for the ssh program. A blank in a
     path needs quotes there, and a % is doubled."""
 
     def quoted(path: Path) -> str:
         return '"' + str(path).replace("%", "%%") + '"'
 
-    return {
+    options = {
         "HostKeyAlias": ALIAS,
-        "UserKnownHostsFile": quoted(known_hosts),
+        "UserKnownHostsFile": quoted(login.known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
-        "IdentitiesOnly": "yes",
-        "IdentityFile": quoted(key),
         "LogLevel": "ERROR",
     }
+    if not login.agent:
+        options["IdentitiesOnly"] = "yes"
+    if login.keys:
+        options["IdentityFile"] = quoted(login.keys[0])
+    if login.jump:
+        options["ProxyJump"] = login.jump
+    return options
 
 
-def ssh_command(
-    address: Address, *, user: str, key: Path, known_hosts: Path, words: Sequence[str]
-) -> list[str]:
+def ssh_command(address: Address, login: Login, words: Sequence[str]) -> list[str]:
     """The ssh program's words for the same login: for terminals, and for its own options."""
-    ours = _options(key, known_hosts)
-    options = [part for name, value in ours.items() for part in ("-o", f"{name}={value}")]
-    return ["ssh", *options, "-p", str(address.ssh_port), f"{user}@{address.host}", *words]
+    options = [
+        part for name, value in _options(login).items() for part in ("-o", f"{name}={value}")
+    ]
+    return ["ssh", *options, "-p", str(address.ssh_port), f"{login.user}@{address.host}", *words]
 
 
-def config_entry(name: str, address: Address, *, user: str, key: Path, known_hosts: Path) -> str:
+def config_entry(name: str, address: Address, login: Login) -> str:
     """The same login as a section of ssh_config(5), to be included by the user's own."""
-    where = {"HostName": address.host, "Port": str(address.ssh_port), "User": user}
-    lines = [f"    {key} {value}" for key, value in (where | _options(key, known_hosts)).items()]
+    where = {"HostName": address.host, "Port": str(address.ssh_port), "User": login.user}
+    lines = [f"    {key} {value}" for key, value in (where | _options(login)).items()]
     return "\n".join([f"Host {name}", *lines, ""])
 
 
 class SshGuest:
     """A login over one connection; implements ``machine.guest.Guest``. A context manager."""
 
-    def __init__(self, transport: paramiko.Transport, user: str) -> None:
+    def __init__(
+        self,
+        transport: paramiko.Transport,
+        user: str,
+        sudo_password: Callable[[], str] | None = None,
+    ) -> None:
         self.user = user
+        self._ask_password = sudo_password
         self._transport = transport
         self._sftp: paramiko.SFTPClient | None = None
 
@@ -137,8 +294,8 @@ class SshGuest:
         check: bool = True,
         hide: Sequence[str] = (),
     ) -> Result:
-        words = ("sudo", "-n", "--", *argv) if sudo and self.user != "root" else argv
-        code, stdout, stderr = self._execute(shlex.join(words), stdin or b"", timeout)
+        words, before = self._as_root(argv) if sudo else (argv, b"")
+        code, stdout, stderr = self._execute(shlex.join(words), before + (stdin or b""), timeout)
         result = Result(tuple(argv), code, stdout.decode("utf-8", "replace"), _text(stderr))
         if check and not result.ok:
             shown = f"$ {shlex.join(argv)}\n{(result.stderr or result.stdout).strip()[-4000:]}"
@@ -182,10 +339,9 @@ class SshGuest:
             self._forget(waiting)
 
     def get(self, path: str, *, sudo: bool = False) -> bytes | None:
-        words = ("sudo", "-n", "--") if sudo and self.user != "root" else ()
-        look = f'[ -e "$1" ] || exit {_NOT_THERE}; exec cat -- "$1"'
-        command = shlex.join((*words, "sh", "-c", look, "sh", path))
-        code, stdout, stderr = self._execute(command, b"", 60)
+        look = ("sh", "-c", f'[ -e "$1" ] || exit {_NOT_THERE}; exec cat -- "$1"', "sh", path)
+        words, before = self._as_root(look) if sudo else (look, b"")
+        code, stdout, stderr = self._execute(shlex.join(words), before, 60)
         if code == _NOT_THERE:
             return None
         if code:
@@ -193,6 +349,42 @@ class SshGuest:
                 f"{path} cannot be read on the host", code=code, details=_text(stderr)
             )
         return stdout
+
+    def _as_root(self, argv: Sequence[str]) -> tuple[Sequence[str], bytes]:
+        """The words that run a program as root, and what their standard input begins with. Where
+        sudo wants a password it reads a line of it; a mark says where the program's own input
+        begins, also where sudo did not read that line after all."""
+        if self.user == "root":
+            return argv, b""
+        if not (password := self._password):
+            return ("sudo", "-n", "--", *argv), b""
+        mark = secrets.token_hex(8)
+        words = ("sudo", "-S", "-p", "", "--", "sh", "-c", _AFTER_MARK, "sh", mark, *argv)
+        return words, f"{password}\n{mark}\n".encode()
+
+    @cached_property
+    def _password(self) -> str:
+        """What sudo wants to know; "" where it wants nothing. Raises GuestError, and what asking
+        for it raises."""
+        if self._ask_password is None or self._execute("sudo -n true", b"", 60)[0] == 0:
+            return ""
+        code, _, stderr = self._execute("command -v sudo", b"", 60)
+        if code:
+            raise GuestError(
+                f"There is no sudo on the host, and {self.user} is not root",
+                details=_text(stderr),
+                hint="Log in as root, or install sudo there",
+            )
+        password = self._ask_password()
+        line = f"{password}\n".encode()
+        code, _, stderr = self._execute("sudo -S -p '' true", line, 60)
+        if code:
+            raise GuestError(
+                f"sudo on the host refuses {self.user}",
+                details=_text(stderr).strip(),
+                hint="Is the password right, and may this user become root there?",
+            )
+        return password
 
     def sftp(self) -> paramiko.SFTPClient:
         """The SFTP session of this login, opened once."""
@@ -212,8 +404,6 @@ class SshGuest:
         return code
 
     def _execute(self, command: str, stdin: bytes, timeout: float) -> tuple[int, bytes, bytes]:
-        import io
-
         deadline = Deadline(timeout)
         channel = self._channel(command)
         threading.Thread(target=_feed, args=(channel, io.BytesIO(stdin)), daemon=True).start()
@@ -282,8 +472,6 @@ class SshGuest:
         progress: Callable[[int, int], None] | None,
         deadline: Deadline,
     ) -> None:
-        import io
-
         total = content.stat().st_size if isinstance(content, Path) else len(content)
         source: BinaryIO = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
 

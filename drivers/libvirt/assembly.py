@@ -37,7 +37,7 @@ class Assembly:
     def share(self, spec: VmSpec) -> dict[str, str]:
         """Bring the files that machines have in common into the pool; answers their paths there.
         One process at a time."""
-        image = spec.image
+        image = spec.booted
         files = {"disk": (image.disk, image.digest, "qcow2")}
         for key, path in (("kernel", image.kernel), ("initrd", image.initrd)):
             if path is not None:
@@ -65,12 +65,12 @@ class Assembly:
             store=str(self.host.folder.parent.parent),
             memory_mib=spec.memory_mib,
             cpus=spec.cpus,
-            arch=spec.image.arch,
+            arch=spec.booted.arch,
             machine_type=self.config.machine_type,
             cpu_mode=self.cpu_mode,
             kernel=files.get("kernel", ""),
             initrd=files.get("initrd", ""),
-            cmdline=spec.image.cmdline,
+            cmdline=spec.booted.cmdline,
             disks=tuple(self._disks(spec, files)),
             network="" if facts.session else self.config.network,
             mac=facts.mac,
@@ -78,7 +78,7 @@ class Assembly:
             forward_mac=network.mac(self.host.id, "forward"),
             lan_mac=facts.mac if facts.session else "",
             console=f"{storage.path_of(self.pool)}/{self._volume('console.log')}",
-            genid=spec.image.first_boot is FirstBoot.IDENTITY,
+            genid=spec.booted.first_boot is FirstBoot.IDENTITY,
         )
         return render("libvirt/domain.xml.j2", context)
 
@@ -86,7 +86,7 @@ class Assembly:
         from machine import seed
 
         pool = self.pool
-        content, label = seed.first_boot(spec.image.first_boot, spec.identity, self._nics())
+        content, label = seed.first_boot(spec.booted.first_boot, spec.identity, self._nics())
         storage.delete(pool, self._volume("seed"))  # of a create that was killed
         seed_path = storage.upload(
             pool, self._volume("seed"), BytesIO(content).read, len(content), mode="0600"

@@ -73,9 +73,9 @@ def inputs(assembly: Assembly, spec: VmSpec) -> dict[str, str]:
             "cpus": str(spec.cpus),
             "memory": str(spec.memory_mib),
             "disk": str(spec.disk_gib),
-            "kernel": digest(spec.image.kernel),
-            "initrd": digest(spec.image.initrd),
-            "cmdline": spec.image.cmdline,
+            "kernel": digest(spec.booted.kernel),
+            "initrd": digest(spec.booted.initrd),
+            "cmdline": spec.booted.cmdline,
         }
 
 

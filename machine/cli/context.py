@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from machine.cli import complete
 from machine.errors import MachineError, UsageError, gathered
 from machine.store import Store
+
+if TYPE_CHECKING:
+    from machine.host import Host
 
 DEFAULT_NAME = "default"
 MOST: Final = 1000
@@ -65,6 +68,15 @@ def use_storage(path: str | None) -> None:
 
 def store() -> Store:
     return Store(_storage[0] if _storage else None)
+
+
+def host(name: str) -> Host:
+    """A machine of the store, for a command that shows no progress; its user may be asked."""
+    from machine.cli import output
+    from machine.events import Reporter
+    from machine.host import Host
+
+    return Host.load(store(), name, Reporter(output.questions, name))
 
 
 def one(names: list[str] | None) -> str:

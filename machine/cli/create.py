@@ -23,20 +23,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_DRIVER: Final = "libvirt"
-_IGNORED: Final = (
-    "--engine-install-url",
-    "--swarm",
-    "--swarm-master",
-    "--swarm-image",
-    "--swarm-discovery",
-    "--swarm-strategy",
-    "--swarm-opt",
-    "--swarm-join-opt",
-    "--swarm-host",
-    "--swarm-addr",
-    "--swarm-experimental",
-)
-_SWITCHES: Final = frozenset({"--swarm", "--swarm-master", "--swarm-experimental"})
+_BUNDLED: Final = "the engine comes from a bundle and nothing is downloaded by the machine"
+_SWARM: Final = "standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init"
+_IGNORED: Final = {
+    "--engine-install-url URL": _BUNDLED,
+    "--swarm": _SWARM,
+    "--swarm-master": _SWARM,
+    "--swarm-image IMAGE": _SWARM,
+    "--swarm-discovery URL": _SWARM,
+    "--swarm-strategy NAME": _SWARM,
+    "--swarm-opt OPTION": _SWARM,
+    "--swarm-join-opt OPTION": _SWARM,
+    "--swarm-host URL": _SWARM,
+    "--swarm-addr ADDRESS": _SWARM,
+    "--swarm-experimental": _SWARM,
+}
+"""docker-machine's flags that do nothing here, and why; as ``Driver.ignored``."""
 
 
 class CreateCommand(click.Command):
@@ -44,8 +46,10 @@ class CreateCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         driver = chosen_driver(args)
-        for option in flags.options(driver, registry.driver(driver).config_type):
+        cls = registry.driver(driver)
+        for option in flags.options(driver, cls.config_type):
             self.params.append(_click_option(option))
+        self.params += map(_ignored, cls.ignored)
         return super().parse_args(ctx, args)
 
 
@@ -85,10 +89,16 @@ def _many(name: str, text: str, env: str | None = None) -> click.Option:
     return click.Option([name], multiple=True, help=text, envvar=env)
 
 
-def _ignored(name: str) -> click.Option:
-    if name in _SWITCHES:
-        return click.Option([name], is_flag=True, hidden=True)
-    return click.Option([name], multiple=True, hidden=True)
+def _ignored(spelling: str) -> click.Option:
+    flag, _, value = spelling.partition(" ")
+    names = [flag, _ignored_key(flag)]
+    if not value:
+        return click.Option(names, is_flag=True, hidden=True)
+    return click.Option(names, multiple=True, hidden=True)
+
+
+def _ignored_key(flag: str) -> str:
+    return "ignored_" + flag[2:].replace("-", "_")
 
 
 def _run(names: tuple[str, ...], **given: Any) -> None:
@@ -150,7 +160,7 @@ def _request(name: str, given: dict[str, Any]) -> CreateRequest:
 
     return CreateRequest(
         name=name,
-        driver=given["driver"] or os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER,
+        driver=_driver(given),
         template=template.find(given["template"]),
         given={
             key.removeprefix("driver_"): value
@@ -193,14 +203,15 @@ def _left(name: str) -> str:
 
 
 def _say_ignored(given: dict[str, Any]) -> None:
-    for flag in _IGNORED:
-        if given.get(flag[2:].replace("-", "_")):
-            why = (
-                "the engine comes from a bundle and nothing is downloaded by the machine"
-                if flag == "--engine-install-url"
-                else "standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init"
-            )
+    driver = registry.driver(_driver(given))
+    for spelling, why in {**_IGNORED, **driver.ignored}.items():
+        flag = spelling.split()[0]
+        if given.get(_ignored_key(flag)):
             output.say(f"Warning: {flag} is ignored: {why}")
+
+
+def _driver(given: dict[str, Any]) -> str:
+    return given["driver"] or os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER
 
 
 create = CreateCommand(

@@ -13,7 +13,6 @@ import typer
 from machine import registry
 from machine.cli import context, output
 from machine.errors import MachineError
-from machine.host import Host
 
 VARIABLES = ("DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME")
 _POSIX = ("sh", "bash", "zsh", "dash", "ksh", "ash")
@@ -44,9 +43,9 @@ def env(
     elif swarm:
         context.refuse_swarm(names)
     else:
-        host = Host.load(context.store(), context.one(names))
+        host = context.host(context.one(names))
         host.require_running()
-        host.engine.probe(host.address(), host.tls, timeout=20)
+        host.ask()
         lines = {**host.client_env(), "DOCKER_MACHINE_NAME": host.name}
         if no_proxy:
             variable = "no_proxy" if "no_proxy" in os.environ else "NO_PROXY"

@@ -14,7 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from machine.events import Event, Note, Progress, StepEnded, StepStarted
+from machine.cli import output
+from machine.events import Event, Note, Progress, Question, StepEnded, StepStarted
+from machine.redaction import redact
 
 TICK = 0.1
 """Seconds between two drawings."""
@@ -112,7 +114,9 @@ class Display:
                 case Note(host, text, warning):
                     style = "yellow" if warning else ""
                     said = f"{self._label(host)}{'Warning: ' if warning else ''}{text}"
-                    self._console.print(Text(said, style))
+                    self._console.print(Text(redact(said), style))
+                case Question(host):
+                    self._ask(event, self._label(host))
 
     def close(self) -> None:
         """Leave the terminal as it was found, with a line for what was still running. Twice is
@@ -125,6 +129,14 @@ class Display:
                     self._end(host, step.name, time.monotonic() - step.began, "stopped after")
             self._closed.set()
             self._live.stop()
+
+    def _ask(self, question: Question, label: str) -> None:
+        """The rows are gone while the user types."""
+        drawing = self._live.is_started
+        self._live.stop()
+        output.question(question, label)
+        if drawing:
+            self._live.start(refresh=True)
 
     def _begin(self, host: str, step: Step) -> None:
         steps = self._running.setdefault(host, [])

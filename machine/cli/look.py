@@ -16,7 +16,7 @@ from machine.model import State
 
 
 def _host(names: list[str] | None) -> Host:
-    return Host.load(context.store(), context.one(names))
+    return context.host(context.one(names))
 
 
 def ip(names: context.Names = None) -> None:
@@ -46,7 +46,7 @@ def config(names: context.Name = None, swarm: context.Swarm = False) -> None:
         context.refuse_swarm(names)
     host = _host(names)
     host.require_running()
-    host.engine.probe(host.address(), host.tls, timeout=20)
+    host.ask()
     output.value("--tlsverify")
     for flag, path in (
         ("tlscacert", host.tls.ca),
@@ -94,7 +94,7 @@ def version(names: context.Name = None) -> None:
         return
     host = _host(names)
     host.require_running()
-    output.value(host.engine.probe(host.address(), host.tls, timeout=20).version)
+    output.value(host.ask().version)
 
 
 def console(

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from machine.errors import DriverNotFound, HostExists, HostNotFound, MachineError, Several
+from machine.events import Event, Note, Question
+from machine.redaction import redact
 
 SCHEMA = 1
 """Of the JSON envelope; raised when a key changes its meaning."""
@@ -27,12 +29,37 @@ def raw(text: str) -> None:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(redact(text), file=sys.stderr, flush=True)
 
 
 def ask(question: str) -> None:
     """A prompt; the answer is typed on the same line."""
     print(f"{question} (y/n): ", end="", file=sys.stderr, flush=True)
+
+
+def question(asked: Question, label: str = "") -> None:
+    """Put it to the user, if there is one at a terminal. Ctrl-D is no answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    try:
+        if asked.hidden:
+            from getpass import getpass
+
+            asked.answer = getpass(f"{label}{asked.text}: ", stream=sys.stderr)
+        else:
+            print(f"{label}{asked.text}: ", end="", file=sys.stderr, flush=True)
+            asked.answer = input()
+    except EOFError:
+        say("")
+
+
+def questions(event: Event) -> None:
+    """The sink of commands that show no progress: what the user has to be asked, and warnings."""
+    match event:
+        case Question():
+            question(event)
+        case Note(_, text, True):
+            say(f"Warning: {text}")
 
 
 def plain(thing: Any) -> dict[str, Any]:
@@ -47,7 +74,7 @@ def envelope(kind: str, data: Any) -> None:
 
 def json_line(kind: str, data: Any) -> None:
     """With its end in one piece: machines that are worked on together have threads."""
-    line = json.dumps({"schema": SCHEMA, "kind": kind, "data": data})
+    line = redact(json.dumps({"schema": SCHEMA, "kind": kind, "data": data}))
     print(f"{line}\n", end="", flush=True)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from machine.cli import output
 from machine.errors import MachineError, gathered
-from machine.events import Emit, Event, Note, Progress, StepEnded, StepStarted
+from machine.events import Emit, Event, Note, Progress, Question, StepEnded, StepStarted
 
 if TYPE_CHECKING:
     from machine.cli.live import Display
@@ -76,6 +76,8 @@ class Lines:
                     self._progress(name, (host, step), done, total, unit)
                 case Note(_, text, warning):
                     output.say(f"{name}{'Warning: ' if warning else ''}{text}")
+                case Question():
+                    output.question(event, name)
 
     def _progress(
         self, name: str, key: tuple[str, str], done: int, total: int | None, unit: str
@@ -90,6 +92,8 @@ class Lines:
 
 
 def _json(event: Event) -> None:
+    if isinstance(event, Question):  # a program reads this: there is nobody to ask
+        return
     output.json_line(type(event).__name__, dataclasses.asdict(event))
 
 

@@ -45,9 +45,9 @@ def _place(text: str) -> tuple[Host | None, str]:
     if name == "localhost":
         return None, path
     user, _, machine = name.rpartition("@")
-    host = Host.load(context.store(), machine)
-    if user and user != host.ssh_user:
-        raise UsageError(f"{machine} is logged in to as {host.ssh_user}, not as {user}")
+    host = context.host(machine)
+    if user and user != host.login.user:
+        raise UsageError(f"{machine} is logged in to as {host.login.user}, not as {user}")
     host.require_running()
     return host, path
 
@@ -73,13 +73,7 @@ def _rsync(places: Sequence[tuple[Host | None, str]], *, recursive: bool, quiet:
                 f"The program rsync is not installed on {host.name}",
                 hint="Install it there, or leave -d out",
             )
-    *login, there = ssh.ssh_command(
-        host.address(),
-        user=host.ssh_user,
-        key=host.folder.ssh_key,
-        known_hosts=host.folder.known_hosts,
-        words=(),
-    )
+    *login, there = ssh.ssh_command(host.address(), host.login, ())
     options = ["--times", "--perms", "--copy-links", "--protect-args"]
     options += ["--recursive"] if recursive else []
     options += ["--quiet"] if quiet else ["--progress"]

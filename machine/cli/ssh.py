@@ -10,7 +10,6 @@ import typer
 
 from machine import command
 from machine.cli import complete, context
-from machine.host import Host
 
 
 def ssh(
@@ -25,19 +24,12 @@ def ssh(
     from machine import ssh as service
 
     name, *rest = words or [context.one(None)]
-    host = Host.load(context.store(), name)
+    host = context.host(name)
     host.require_running()
     rest = rest[1:] if rest[:1] == ["--"] else rest
     wants_program = not rest or rest[0].startswith("-")
     if wants_program and command.which("ssh"):
-        argv = service.ssh_command(
-            host.address(),
-            user=host.ssh_user,
-            key=host.folder.ssh_key,
-            known_hosts=host.folder.known_hosts,
-            words=rest,
-        )
-        command.replace_process(argv)
+        command.replace_process(service.ssh_command(host.address(), host.login, rest))
     # Unbuffered: a thread that still reads would hold the buffer's lock when Python ends, which
     # aborts it (seen with 3.11) after every command that leaves its input alone.
     stdin = io.FileIO(0, closefd=False)

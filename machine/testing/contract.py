@@ -28,7 +28,12 @@ _VERBS = {
     "pause": Can.PAUSE,
     "resume": Can.PAUSE,
     "console": Can.CONSOLE,
+    "snapshot": Can.SNAPSHOT,
+    "snapshots": Can.SNAPSHOT,
+    "restore": Can.SNAPSHOT,
+    "delete_snapshot": Can.SNAPSHOT,
 }
+_NAMED = ("snapshot", "restore", "delete_snapshot")
 
 
 class DriverContract:
@@ -77,8 +82,13 @@ class DriverContract:
 
     def test_every_option_has_a_flag_and_help(self) -> None:
         for option in flags.options(self.driver_type.name, self.driver_type.config_type):
-            assert option.flag.startswith(f"--{self.driver_type.name}-")
+            assert option.flag.startswith("--")
             assert option.help
+
+    def test_flags_that_do_nothing_say_why(self) -> None:
+        for flag, why in self.driver_type.ignored.items():
+            assert flag.startswith("--")
+            assert why
 
     def test_a_warm_start_is_said_and_had_or_neither(
         self, driver: Driver[Any, Any], tmp_path: Path
@@ -101,7 +111,7 @@ class DriverContract:
     def test_what_it_cannot_do_it_refuses(self, verb: str, driver: Driver[Any, Any]) -> None:
         if _VERBS[verb] not in driver.can:
             with pytest.raises(Unsupported):
-                getattr(driver, verb)()
+                getattr(driver, verb)(*(["kept"] if verb in _NAMED else []))
 
     def test_a_host_that_was_never_made_is_missing(self, driver: Driver[Any, Any]) -> None:
         assert driver.state() is State.MISSING

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from machine import wait
 from machine.engine import Engine, ServerTls
-from machine.errors import BundleError, DriverError, GuestUnreachable, MachineError
+from machine.errors import BundleError, DriverError, GuestUnreachable, MachineError, StoreError
 from machine.host import Host, certs_lock
-from machine.model import EngineInfo, State
+from machine.model import BundleKind, EngineInfo, State
 from machine.provision_detect import detect
 from machine.provisioner import Provisioner
 from machine.runtime.bundle import Bundle, BundleCache, deliver, discard
@@ -56,6 +56,16 @@ class Session:
         self.engine.install(folder, bundle.kind)
         discard(self.guest)
 
+    def ensure_engine(self) -> bool:
+        """Install the engine unless there is one, whoever it came from; True if there was none."""
+        if self.engine.installed_version() is not None:
+            return False
+        release = self.provisioner.release
+        arch = self.guest.run("uname", "-m").stdout.strip()
+        self.install_engine(ensure_bundle(self.host, release.id, release.version_id, arch))
+        self.host.save()
+        return True
+
     def configure_engine(self, *, fresh_certificate: bool = False) -> bool:
         """Bring configuration and certificates to what the record says; True if it changed."""
         host = self.host
@@ -94,9 +104,12 @@ def bundle_for(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
 
 
 def ensure_bundle(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
-    """As ``bundle_for``, builds one if there is none, and notes it in the record."""
+    """As ``bundle_for``, builds one if there is none, and notes it in the record. Where no packages
+    are known for a system, upstream's own archive serves."""
     block = host.block
     cache = BundleCache()
+    if block.bundle_kind == BundleKind.PACKAGES and not host.engine.recipe(os_id, os_version):
+        block.bundle_kind = BundleKind.STATIC
     found = cache.with_digest(block.bundle) or cache.ensure(
         host.engine, os_id, os_version, arch, block.bundle_kind, report=host.report
     )
@@ -193,7 +206,7 @@ def verify(host: Host, *, timeout: float = ENGINE_ANSWERS) -> EngineInfo:
     def probe() -> EngineInfo | None:
         nonlocal last
         try:
-            return host.engine.probe(host.address(), host.tls, timeout=10)
+            return host.ask(timeout=10)
         except MachineError as exc:
             last = _one_line(exc)
             return None
@@ -228,8 +241,15 @@ def certificate_fits(host: Host) -> bool:
 
 
 def copy_client_certs(host: Host) -> None:
-    """The client's files into the machine's folder, so that it can be DOCKER_CERT_PATH."""
-    certs = host.store.folders.certs
+    """The client's files into the machine's folder, so that it can be DOCKER_CERT_PATH. Raises
+    StoreError for a folder of the user's that does not have them."""
+    theirs = host.driver.certificates()
+    if not host.is_asked:
+        return
+    certs = theirs or host.store.folders.certs
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        if not (certs / name).is_file():
+            raise StoreError(f"There is no {name} in {certs}")
     write(host.folder.ca, (certs / "ca.pem").read_bytes(), mode=0o644)
     write(host.folder.client_cert, (certs / "cert.pem").read_bytes(), mode=0o644)
     write(host.folder.client_key, (certs / "key.pem").read_bytes())

@@ -34,6 +34,8 @@ from machine.model import (
     Identity,
     Image,
     Medium,
+    Setup,
+    Source,
     VmSpec,
     Warm,
 )
@@ -60,6 +62,7 @@ class CreateRequest:
     ssh_config: bool = False  # an entry for the user's own ssh
     layers: bool = True  # False: everything from the image
     warm: bool = False  # from saved memory, which is made if there is none
+    setup: Setup = Setup.INSTALL  # for a host that is there already
 
 
 def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
@@ -132,14 +135,22 @@ def _record(request: CreateRequest) -> record.Record:
     config = flags.build(
         request.driver, cls.config_type, request.given, template.driver.get(request.driver, {})
     )
+    size = cls.size(config)
+    if request.setup is not Setup.INSTALL and cls.source is not Source.HOST:
+        raise BadOption(
+            f"--{request.setup} is for a host that is there already",
+            hint=f"The {request.driver} driver makes new ones",
+        )
     block = record.block(
         template=template.name,
         image=template.image,
-        user=template.user,
-        cpus=_chosen(config, "cpus", template.cpus),
-        memory_mib=_chosen(config, "memory", template.memory_mib),
-        disk_gib=_chosen(config, "disk_size", template.disk_gib),
-        boot_timeout=_chosen(config, "boot_timeout", 600),
+        user=getattr(config, "ssh_user", "") or template.user,
+        cpus=size.cpus or template.cpus,
+        memory_mib=size.memory_mib or template.memory_mib,
+        disk_gib=size.disk_gib or template.disk_gib,
+        boot_timeout=getattr(config, "boot_timeout", None) or 600,
+        engine_port=getattr(config, "engine_port", None) or 0,
+        setup=request.setup,
         cloud_init=template.cloud_init,
         engine=template.engine,
         bundle_kind=template.bundle,
@@ -150,11 +161,6 @@ def _record(request: CreateRequest) -> record.Record:
         config=flags.as_dict(config),
     )
     return record.new(request.name, request.driver, block, request.engine)
-
-
-def _chosen(config: Any, key: str, default: int) -> int:
-    value = getattr(config, key, None)
-    return default if value is None else int(value)
 
 
 def _finish(host: Host, *, keep: bool) -> None:
@@ -203,6 +209,10 @@ def _hints(*parts: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
+OF_IMAGES: Final = frozenset({"image", "bundle", "layer"})
+OF_SYSTEMS: Final = frozenset({"boot", "system", "install", "configure", "start"})
+OF_ENGINES: Final = frozenset({"system", "install", "configure", "start"})
+"""Steps that only hosts made of an image have, those with a login, those that we set up."""
 NOBODY: Final = Identity("", "", "", (), "", "")
 """Where only a machine's size and disk are asked about."""
 
@@ -253,10 +263,10 @@ class Walk:
             cpus=block.cpus,
             memory_mib=block.memory_mib,
             disk_gib=block.disk_gib,
-            image=self.base,
+            image=self.base if self.host.driver.source is Source.IMAGE else None,
             identity=identity,
             media=media,
-            engine_port=self.host.engine.port,
+            engine_port=self.host.engine_port,
         )
 
     @property
@@ -266,12 +276,29 @@ class Walk:
         return bool(host.block.layers) and host.engine.boots_configured(host.record.engine_options)
 
     def needless(self, step: str) -> bool:
-        """Whether a step has nothing to do because a layer has it done."""
+        """Whether a step has nothing to do: because of what the driver's hosts are made of, or
+        because a layer has it done."""
+        host, source = self.host, self.host.driver.source
+        if step in OF_IMAGES and source is not Source.IMAGE:
+            return True
+        if step in OF_SYSTEMS and source is Source.ENGINE:
+            return True
+        if step in OF_ENGINES and host.setup is Setup.REGISTER:
+            return True
+        if step == "verify":
+            return not host.is_asked
         if step == "layer":
-            return not self.host.block.use_layers
+            return not host.block.use_layers
         if step == "install":
-            return bool(self.host.block.layers)
+            return bool(host.block.layers) or host.setup is Setup.ADOPT
         return step in ("system", "configure", "start") and self.ready_made
+
+    @property
+    def has_cloud_init(self) -> bool:
+        source = self.host.driver.source
+        if source is Source.IMAGE:
+            return self.image.first_boot is FirstBoot.CLOUD_INIT
+        return source is Source.PROVIDER
 
     @property
     def session(self) -> bootstrap.Session:
@@ -290,7 +317,8 @@ def _preflight(walk: Walk) -> None:
     if not walk.host.folder.record.exists():
         raise PreflightError(f'The record of "{walk.host.name}" is gone')
     walk.host.driver.preflight()
-    _bundles(walk)
+    if walk.host.driver.source is Source.IMAGE:
+        _bundles(walk)
 
 
 def _bundles(walk: Walk) -> None:
@@ -362,11 +390,16 @@ def _keys(walk: Walk) -> None:
     from machine.tls import Authority
 
     host, folder = walk.host, walk.host.folder
-    user, guest = keys.ed25519(comment=host.name), keys.ed25519(comment=host.name)
-    write(folder.ssh_key, user.private.encode())
-    write(folder.ssh_key_public, user.public.encode() + b"\n", mode=0o644)
-    write(folder.host_key, guest.private.encode())
-    write(folder.known_hosts, ssh.known_hosts_line(guest.public).encode(), mode=0o644)
+    source = host.driver.source
+    public = host.driver.host_key()
+    if source in (Source.IMAGE, Source.PROVIDER):
+        user, guest = keys.ed25519(comment=host.name), keys.ed25519(comment=host.name)
+        write(folder.ssh_key, user.private.encode())
+        write(folder.ssh_key_public, user.public.encode() + b"\n", mode=0o644)
+        write(folder.host_key, guest.private.encode())
+        public = guest.public
+    if public:
+        write(folder.known_hosts, ssh.known_hosts_line(public).encode(), mode=0o644)
     Authority(host.store.folders.certs, certs_lock(host.store)).ensure()
     bootstrap.copy_client_certs(host)
 
@@ -375,8 +408,11 @@ def _vm(walk: Walk) -> None:
     from machine.keys import public_of
 
     host, block, folder = walk.host, walk.host.block, walk.host.folder
+    host.driver.reserve(host.engine_port)
+    if host.driver.source in (Source.HOST, Source.ENGINE):
+        host.driver.create(walk.spec(NOBODY))
+        return
     host_key = folder.host_key.read_text()
-    host.driver.reserve(host.engine.port)
     identity = Identity(
         hostname=host.name,
         machine_id=block.id.replace("-", ""),
@@ -433,7 +469,7 @@ def _boot(walk: Walk) -> None:
     host = walk.host
     try:
         walk.login = bootstrap.wait_for_ssh(host)
-        if walk.image.first_boot is FirstBoot.CLOUD_INIT:
+        if walk.has_cloud_init:
             walk.close()  # what cloud-init changes of the user counts from the next login on
             bootstrap.wait_for_cloud_init(host)
     except GuestError:
@@ -445,11 +481,17 @@ def _boot(walk: Walk) -> None:
 
 
 def _system(walk: Walk) -> None:
-    walk.session.provisioner.set_hostname(walk.host.name)
+    """A host that was there before keeps its name."""
+    provisioner = walk.session.provisioner
+    if walk.host.driver.source is not Source.HOST:
+        provisioner.set_hostname(walk.host.name)
 
 
 def _install(walk: Walk) -> None:
-    walk.session.install_engine(walk.bundle)
+    if walk.host.driver.source is Source.IMAGE:
+        walk.session.install_engine(walk.bundle)
+    elif not walk.session.ensure_engine():
+        walk.host.report.note("It has an engine already, which stays")
 
 
 def _configure(walk: Walk) -> None:
@@ -465,9 +507,12 @@ def _verify(walk: Walk) -> None:
 
 
 def _settle(walk: Walk) -> None:
-    walk.host.driver.settle()
-    walk.host.folder.host_key.unlink(missing_ok=True)
-    entries.renew(walk.host)
+    host = walk.host
+    host.driver.settle()
+    if host.driver.source in (Source.HOST, Source.ENGINE):
+        host.record.note_address(host.address())
+    host.folder.host_key.unlink(missing_ok=True)
+    entries.renew(host)
 
 
 STEPS: Final[tuple[tuple[str, str, Callable[[Walk], None]], ...]] = (

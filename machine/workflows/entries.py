@@ -20,13 +20,7 @@ def renew(host: Host) -> None:
     if block.ssh_config:
         from machine import ssh
 
-        entry = ssh.config_entry(
-            host.name,
-            host.address(),
-            user=host.ssh_user,
-            key=folder.ssh_key,
-            known_hosts=folder.known_hosts,
-        )
+        entry = ssh.config_entry(host.name, host.address(), host.login)
         write(folder.ssh_config, entry.encode())
 
 

@@ -71,7 +71,7 @@ def warm(host: Host, spec: VmSpec, report: Reporter, *, build: bool) -> Layer | 
         "recipe": RECIPE,
         "user": host.block.user,
         "labels": json.dumps(bootstrap.labels(host)),
-        "disk image": spec.image.digest,
+        "disk image": spec.booted.digest,
         "files": _digest(_rehearsal(host)),
         **host.driver.warm_inputs(spec),
     }

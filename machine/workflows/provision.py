@@ -31,13 +31,7 @@ def _bring_up(session: bootstrap.Session) -> bool:
     changed = False
     if session.engine.installed_version() is None:
         with report.step("install", "Installing the engine"):
-            release = session.provisioner.release
-            arch = session.guest.run("uname", "-m").stdout.strip()
-            session.install_engine(
-                bootstrap.ensure_bundle(host, release.id, release.version_id, arch)
-            )
-            host.save()
-            changed = True
+            changed = session.ensure_engine()
     with report.step("configure", "Configuring the engine"):
         renew = not bootstrap.certificate_fits(host)
         changed = session.configure_engine(fresh_certificate=renew) or changed

@@ -63,6 +63,7 @@ def survey(
             rows[name] = _seen(rows[name], hosts[name], sighting)
             if rows[name].url and sighting.address:
                 running[name] = sighting.address
+        running = {name: address for name, address in running.items() if hosts[name].is_asked}
         if engines:
             asked_at.update(dict.fromkeys(running, deadline.left))
             for (engine, _), asked in _by_engine(running, hosts).items():

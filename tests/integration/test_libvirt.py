@@ -293,7 +293,7 @@ def test_memory_is_tied_to_everything_that_the_guest_saw(pool: Any, driver: Libv
     first = driver.warm_inputs(spec())
     assert driver.warm_inputs(spec()) == first
     assert {"qemu", "libvirt", "uri", "pool"} <= set(first)
-    other_image = replace(spec().image, cmdline="verbose")
+    other_image = replace(spec().booted, cmdline="verbose")
     for key, other in (
         ("memory", spec(memory_mib=513)),
         ("cpus", spec(cpus=2)),

@@ -12,7 +12,7 @@ import pytest
 
 from machine import keys, ssh
 from machine.errors import GuestUnreachable, HostKeyMismatch
-from machine.model import Address
+from machine.model import Address, Login
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -72,9 +72,8 @@ def server(tmp_path: Path, host_key: keys.KeyPair) -> Iterator[tuple[Address, Se
 
 
 def login(address: Address, folder: Path) -> None:
-    ssh.connect(
-        address, user="me", key=folder / "user_key", known_hosts=folder / "known_hosts", timeout=10
-    ).close()
+    ours = Login("me", folder / "known_hosts", (folder / "user_key",))
+    ssh.connect(address, ours, timeout=10).close()
 
 
 def test_another_key_is_refused_before_a_login_is_tried(

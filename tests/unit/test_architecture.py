@@ -13,9 +13,11 @@ PLACES = {"machine": "machine", "drivers": "machine.drivers", "runtime": "machin
 
 LAYERS = {  # a module may import its own number or a lower one
     **dict.fromkeys(
-        ("errors", "model", "events", "paths", "wait", "flags", "files", "tomlfile"), 0
+        ("errors", "model", "events", "paths", "wait", "flags", "files", "tomlfile", "redaction"), 0
     ),
-    **dict.fromkeys(("command", "ssh", "render", "tls", "keys", "seed", "transfer", "download"), 1),
+    **dict.fromkeys(
+        ("command", "ssh", "render", "tls", "keys", "seed", "secret", "transfer", "download"), 1
+    ),
     **dict.fromkeys(("guest", "shell", "provisioner", "engine", "driver"), 2),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),
     **dict.fromkeys(("compat", "record", "store"), 3),
@@ -34,6 +36,10 @@ DOORS = {  # what only these may import
     "libvirt": {"machine.drivers.libvirt"},
     "requests": {"machine.download"},
     "rich": {"machine.cli.live"},
+    "keyring": {"machine.secret"},
+    "libcloud": {"machine.drivers.cloud"},
+    "boto3": {"machine.drivers.amazonec2"},
+    "botocore": {"machine.drivers.amazonec2"},
 }
 
 
