@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from machine.model import State
+from machine.model import Snapshot, State
 
 UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 STATES: Final = {  # VBoxManageInfo.cpp, machineStateToName: (short, long) names
@@ -164,3 +164,15 @@ def forwards(values: Mapping[str, str]) -> dict[str, str]:
 def forward(name: str, port: int, guest: str, guest_port: int) -> str:
     """A rule as ``--nat-pf1`` takes it and ``showvminfo`` shows it: on loopback only."""
     return f"{name},tcp,127.0.0.1,{port},{guest},{guest_port}"
+
+
+def snapshots(text: str) -> list[Snapshot]:
+    """Of ``snapshot list --machinereadable``: a child's key has its parent's and a number more, and
+    comes after it."""
+    values = settings(text)
+    current = values.get("CurrentSnapshotUUID")
+    return [
+        Snapshot(value, current=values.get(key.replace("Name", "UUID", 1)) == current)
+        for key, value in values.items()
+        if key.startswith("SnapshotName")
+    ]
