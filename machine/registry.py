@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
 
 DRIVERS: Final = {
     "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
+    "virtualbox": "machine.drivers.virtualbox.driver:VirtualboxDriver",
 }
 ENGINES: Final = {
     "docker": "machine.runtime.docker.engine:DockerEngine",

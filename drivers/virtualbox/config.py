@@ -54,10 +54,14 @@ class VirtualboxConfig:
         "virtio", "card to the outside", choices=NIC_TYPES, env=("VIRTUALBOX_NAT_NICTYPE",)
     )
     host_dns_resolver: bool = option(
-        False, "names are resolved by this computer's resolver", env=("VIRTUALBOX_HOST_DNS_RESOLVER",)
+        default=False,
+        help="names are resolved by this computer's resolver",
+        env=("VIRTUALBOX_HOST_DNS_RESOLVER",),
     )
     no_dns_proxy: bool = option(
-        False, "the guest asks this computer's name servers itself", env=("VIRTUALBOX_NO_DNS_PROXY",)
+        default=False,
+        help="the guest asks this computer's name servers itself",
+        env=("VIRTUALBOX_NO_DNS_PROXY",),
     )
     share_folder: tuple[str, ...] = option(
         (),
@@ -72,8 +76,8 @@ class VirtualboxConfig:
         env=("VIRTUALBOX_UI_TYPE",),
     )
     no_vtx_check: bool = option(
-        False,
-        "do not look whether the processor's virtualization can be used",
+        default=False,
+        help="do not look whether the processor's virtualization can be used",
         env=("VIRTUALBOX_NO_VTX_CHECK",),
     )
     boot_timeout: int | None = option(None, "longest boot", metavar="SECONDS", low=1)

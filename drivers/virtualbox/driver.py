@@ -77,7 +77,7 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         vbox = VBoxManage()
         self.reserve(spec.engine_port)
         info = vbox.info(self.host.id)
-        if info is None or not vbox.extra(self.host.id, READY):
+        if info is None or not vbox.marked(self.host.id, READY):
             self.clear(vbox)
             self._make(vbox, spec)
         self._power_on(vbox)
@@ -169,7 +169,11 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
 
     def explain(self) -> str:
         sight = self._sight()
-        return "\n".join(part for part in (sight.problem or f"VirtualBox says: {sight.state}", self._log()) if part)
+        return "\n".join(
+            part
+            for part in (sight.problem or f"VirtualBox says: {sight.state}", self._log())
+            if part
+        )
 
     @classmethod
     def survey(cls, drivers: Sequence[Self]) -> Mapping[str, Sighting]:
@@ -279,7 +283,7 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         if wanted == "none":
             return Lan("none")
         if wanted != "internal":
-            taken = {vbox.extra(vm, LAN) for vm in vbox.vms()}
+            taken = {vbox.marked(vm, LAN) for vm in vbox.vms()}
             try:
                 return network.host_only(vbox, network.cidr(self.config.hostonly_cidr), taken)
             except VBoxFailed as exc:
@@ -353,7 +357,9 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         with suppress(VBoxFailed):  # it may end by itself in this moment
             vbox.control(self.host.id, "poweroff")
         wait.until(
-            f'"{self.host.name}" to be off', lambda: self.state() in (*_OFF, State.MISSING), timeout=30
+            f'"{self.host.name}" to be off',
+            lambda: self.state() in (*_OFF, State.MISSING),
+            timeout=30,
         )
 
     def clear(self, vbox: VBoxManage) -> None:

@@ -37,9 +37,9 @@ def orphans(
     """Machines with our mark that no record knows. Those that name this store are removed when
     asked; another store of the same computer may well know the others."""
     for vm, name in vbox.vms().items():
-        if vm in known_ids or vbox.extra(vm, driver.ID) != vm:
+        if vm in known_ids or vbox.marked(vm, driver.ID) != vm:
             continue
-        home = vbox.extra(vm, driver.STORE)
+        home = vbox.marked(vm, driver.STORE)
         text = f'the VM "{name}" belongs to a machine of the store {home}, which does not know it'
         if home != str(store):
             text = text.replace("which", "and this store")

@@ -117,10 +117,10 @@ def check_collision(wanted: ipaddress.IPv4Interface, bridged: Sequence[dict[str,
     the same network."""
     for each in bridged:
         name, address = each.get("Name", ""), each.get("IPAddress", "")
-        if name.startswith("vboxnet") or "VirtualBox" in name or address in ("", "0.0.0.0"):
+        if name.startswith("vboxnet") or "VirtualBox" in name or not address:
             continue
         other = ipaddress.IPv4Interface(f"{address}/{each.get('NetworkMask') or '32'}")
-        if wanted.network.overlaps(other.network):
+        if not other.ip.is_unspecified and wanted.network.overlaps(other.network):
             raise PreflightError(
                 f"The host-only network {wanted.network} would collide with {name} ({other})",
                 hint="Choose another: --virtualbox-hostonly-cidr 192.168.60.1/24",
@@ -141,7 +141,9 @@ def host_only(vbox: VBoxManage, wanted: ipaddress.IPv4Interface, taken: set[str]
         name = _network(vbox, wanted)
         return Lan("hostonlynet", name, address)
     for each in vbox.list("hostonlyifs"):
-        if each.get("IPAddress") == str(wanted.ip) and each.get("NetworkMask") == str(wanted.netmask):
+        if each.get("IPAddress") == str(wanted.ip) and each.get("NetworkMask") == str(
+            wanted.netmask
+        ):
             return Lan("hostonly", each["Name"], address)
     name = vbox.make_adapter()
     try:

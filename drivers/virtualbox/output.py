@@ -152,7 +152,10 @@ def failure(stderr: str) -> Failure:
     lines = _ERROR.findall(stderr)
     text = next((line for line in lines if not line.startswith(("Details:", "Context:"))), "")
     code = _CODE.search(stderr)
-    return Failure(text or stderr.strip().splitlines()[-1:][0] if stderr.strip() else "", code[1] if code else "")
+    return Failure(
+        text or stderr.strip().splitlines()[-1:][0] if stderr.strip() else "",
+        code[1] if code else "",
+    )
 
 
 def forwards(values: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from machine import command
-from machine.drivers.virtualbox import network, output, spelling, trouble
+from machine.drivers.virtualbox import network, spelling, trouble
 from machine.drivers.virtualbox.config import VirtualboxConfig
 from machine.drivers.virtualbox.output import Version
 from machine.drivers.virtualbox.vboxmanage import VBoxManage

@@ -14,10 +14,10 @@ LINUX_MODULE: Final = (
 )
 MODULE: Final = {
     "linux": LINUX_MODULE,
-    "darwin": "System Settings > Privacy & Security: allow the software of Oracle America, then restart; "
-    "if nothing is asked there, install VirtualBox again",
-    "win32": "As administrator: sc start vboxsup (before VirtualBox 7: vboxdrv); if there is no such "
-    "service, install VirtualBox again",
+    "darwin": "System Settings > Privacy & Security: allow the software of Oracle America, then "
+    "restart; if nothing is asked there, install VirtualBox again",
+    "win32": "As administrator: sc start vboxsup (before VirtualBox 7: vboxdrv); if there is no "
+    "such service, install VirtualBox again",
 }
 GROUP: Final = {
     "linux": "sudo usermod -aG vboxusers $USER   and log in again",
@@ -32,14 +32,18 @@ HYPER_V: Final = (
     "As administrator: bcdedit /set hypervisorlaunchtype off, and restart; turn off Memory integrity "
     "(Core isolation) too"
 )
-OTHER_HYPERVISOR: Final = "Stop the VMs of other hypervisors (KVM: sudo modprobe -r kvm_intel kvm_amd)"
+OTHER_HYPERVISOR: Final = (
+    "Stop the VMs of other hypervisors (KVM: sudo modprobe -r kvm_intel kvm_amd)"
+)
 
 _KNOWN: Final = (  # iprt/err.h and VBox/err.h; in the order in which they are looked for
     (r"VERR_SUPDRV_NO_RAW_MODE_HYPER_V_ROOT|VERR_NEM_|HVP=0|courtesy of Hyper-V", HYPER_V),
     (r"VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE", OTHER_HYPERVISOR),
     (r"VERR_VMX_|VERR_SVM_|VT-x is (not|disabled)|AMD-V is (not|disabled)", FIRMWARE),
 )
-_MODULE: Final = r"VERR_VM_DRIVER_(NOT_INSTALLED|LOAD_ERROR|OPEN_ERROR|VERSION_MISMATCH)|-1908|-1912"
+_MODULE: Final = (
+    r"VERR_VM_DRIVER_(NOT_INSTALLED|LOAD_ERROR|OPEN_ERROR|VERSION_MISMATCH)|-1908|-1912"
+)
 _GROUP: Final = r"VERR_VM_DRIVER_NOT_ACCESSIBLE|-1909|VERR_ACCESS_DENIED"
 
 

@@ -101,7 +101,7 @@ class VBoxManage:
                 return None
             raise
 
-    def extra(self, vm: str, key: str) -> str:
+    def marked(self, vm: str, key: str) -> str:
         """A value of ours; "" where there is none."""
         said = self._ask("getextradata", vm, key)
         return said.strip().removeprefix("Value: ") if said.startswith("Value: ") else ""
@@ -114,7 +114,9 @@ class VBoxManage:
             *("--basefolder", folder, "--register"),
         )
 
-    def modify(self, vm: str, *settings: tuple[str, str | int] | tuple[str, str | int, str]) -> None:
+    def modify(
+        self, vm: str, *settings: tuple[str, str | int] | tuple[str, str | int, str]
+    ) -> None:
         """Settings as ``modifyvm`` names them, without dashes in front: ("memory", 1024). A name of
         spelling.py is written as the version wants it; its last digit is the card's."""
         words: list[str] = []
@@ -243,7 +245,9 @@ class VBoxManage:
         found = output.failure(result.stderr or result.stdout)
         hint = trouble.hint(result.stderr)
         if _busy(result.stderr):
-            hint = "Another program holds the machine: close its window in VirtualBox, then try again"
+            hint = (
+                "Another program holds the machine: close its window in VirtualBox, then try again"
+            )
         return VBoxFailed(
             f"VirtualBox: {found.text or f'VBoxManage ended with code {result.code}'}",
             code=found.code,
