@@ -105,7 +105,7 @@ def settings(text: str) -> dict[str, str]:
             value = found[3]
             if len(value) > 1 and value[0] == value[-1] == '"':
                 value = value[1:-1].replace('\\"', '"')
-            values[found[1] or found[2]] = value
+            values.setdefault(found[1] or found[2], value)
     return values
 
 
