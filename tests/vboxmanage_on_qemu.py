@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
@@ -54,12 +54,13 @@ def fail(text: str, code: str = "") -> NoReturn:
 
 
 class Vm:
-    """A machine that the real program knows, by name or UUID. Exits with its error for others."""
+    """A machine that the real program knows, by name or UUID. Exits with its error for others, or has
+    that program do what was asked."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, otherwise: Sequence[str] = ()) -> None:
         shown = real("showvminfo", name, "--machinereadable")
         if shown.returncode:
-            hand_on(shown)
+            hand_on(real(*otherwise) if otherwise else shown)
         self.shown = shown.stdout
         self.info = {
             each[1] or each[2]: each[3].strip('"').replace('\\"', '"')
@@ -282,7 +283,7 @@ def main(*argv: str) -> None:
                 re.sub(r'^VMState="[\w-]+"', f'VMState="{vm.state}"', vm.shown, flags=re.M), end=""
             )
         case [verb, name, *rest] if verb in WANT_OFF:
-            vm = Vm(name)
+            vm = Vm(name, otherwise=argv)
             if vm.runs and rest[:1] != ["list"]:
                 text = (
                     f"The machine '{vm.name}' is already locked for a session (or being unlocked)"

@@ -17,8 +17,8 @@ from machine.drivers.virtualbox.config import IGNORED, VirtualboxConfig, Virtual
 from machine.drivers.virtualbox.network import Lan
 from machine.drivers.virtualbox.output import Sight
 from machine.drivers.virtualbox.vboxmanage import NotInstalled, VBoxFailed, VBoxManage
-from machine.errors import DriverError, MachineError
-from machine.model import Address, Can, Nic, Sighting, Size, Snapshot, State, VmSpec
+from machine.errors import DriverError, MachineError, PreflightError
+from machine.model import Address, Can, FirstBoot, Nic, Sighting, Size, Snapshot, State, VmSpec
 
 ID, STORE, READY, LAN = "machine/id", "machine/store", "machine/ready", "machine/lan"
 """Our marks: extra data of a machine, which its user's changes in VirtualBox's window leave alone."""
@@ -99,8 +99,9 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         vbox = VBoxManage()
         if vbox.info(self.host.id) is not None:
             vbox.attach(self.host.id, media.CONTROLLER, media.SEED_PORT, "dvddrive", "emptydrive")
-        vbox.close_medium("dvd", self._seed, delete=False)
-        self._seed.unlink(missing_ok=True)
+        if self._seed.exists():
+            vbox.close_medium("dvd", self._seed, delete=False)
+            self._seed.unlink()
 
     def start(self) -> None:
         vbox = VBoxManage()
@@ -283,10 +284,11 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         if wanted == "none":
             return Lan("none")
         if wanted != "internal":
-            taken = {vbox.marked(vm, LAN) for vm in vbox.vms()}
+            cidr = network.cidr(self.config.hostonly_cidr)
             try:
-                return network.host_only(vbox, network.cidr(self.config.hostonly_cidr), taken)
-            except VBoxFailed as exc:
+                network.check(vbox, cidr)
+                return network.host_only(vbox, cidr, set(vbox.marks(LAN).values()))
+            except (VBoxFailed, PreflightError) as exc:
                 if wanted == "hostonly":
                     raise
                 self.report.note(
@@ -295,20 +297,23 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
                 )
         return network.internal(self.host.id)
 
-    def _write_seed(self, spec: VmSpec) -> None:
-        from machine import seed
-        from machine.model import FirstBoot
-
+    def cards_of_guest(self) -> list[Nic]:
+        """As the guest is to set them up: by DHCP only where that tells it this computer's name
+        servers, and statically, which is at once, elsewhere."""
         config = self.config
-        by_dhcp = config.no_dns_proxy and not config.host_dns_resolver  # it tells the name servers
+        by_dhcp = config.no_dns_proxy and not config.host_dns_resolver
         nat = () if by_dhcp else network.GUEST_NAT
         nics = [Nic(network.mac(self.host.id, "nat"), *nat)]
         if self.facts.lan:
             nics.append(Nic(network.mac(self.host.id, "lan"), self.facts.lan))
-        if spec.booted.first_boot is FirstBoot.IDENTITY:
-            content = seed.identity_iso(spec.identity, nics)
-        else:
-            content = seed.nocloud_iso(spec.identity, nics)
+        return nics
+
+    def _write_seed(self, spec: VmSpec) -> None:
+        from machine import seed
+
+        ours = spec.booted.first_boot is FirstBoot.IDENTITY
+        make = seed.identity_iso if ours else seed.nocloud_iso
+        content = make(spec.identity, self.cards_of_guest())
         self._seed.unlink(missing_ok=True)
         handle = os.open(self._seed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
@@ -376,7 +381,7 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
                 self._power_off(vbox)
             if "SnapshotName" not in info:
                 for port, kind in ((media.DISK_PORT, "hdd"), (media.SEED_PORT, "dvddrive")):
-                    if f"{media.CONTROLLER}-{port}-0" in info:
+                    if info.get(f"{media.CONTROLLER}-{port}-0", "none") != "none":
                         vbox.attach(vm, media.CONTROLLER, port, kind, "none")
             else:  # whose disks VirtualBox alone can take apart
                 with media.lock():

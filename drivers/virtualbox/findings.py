@@ -11,24 +11,30 @@ from machine.driver import Finding, HostRef
 from machine.drivers.virtualbox import driver, preflight
 from machine.drivers.virtualbox.config import VirtualboxConfig, VirtualboxFacts
 from machine.drivers.virtualbox.vboxmanage import VBoxManage
-from machine.errors import MachineError
+from machine.errors import MachineError, PreflightError
 
 _SUBJECT: Final = "virtualbox"
 
 
 def findings(store: Path, known_ids: frozenset[str], *, fix: bool) -> Sequence[Finding]:
+    """Without its kernel module VirtualBox starts no machine, and still knows all of them."""
+    found: list[Finding] = []
     try:
         vbox = VBoxManage()
-        warning = preflight.version(vbox.version)
-        preflight.kernel_module()
-    except MachineError as exc:
-        return [Finding("warning", _SUBJECT, exc.brief, exc.hint)]
-    found = [Finding("warning", _SUBJECT, warning)] if warning else []
-    try:
+        if warning := preflight.version(vbox.version):
+            found.append(Finding("warning", _SUBJECT, warning))
+        found += _module()
         found += orphans(vbox, store, known_ids, fix=fix)
     except MachineError as exc:
-        return [*found, Finding("error", _SUBJECT, exc.brief, exc.hint)]
+        return [*found, Finding("warning", _SUBJECT, exc.brief, exc.hint)]
     return found or [Finding("ok", _SUBJECT, f"VirtualBox {vbox.version} answers")]
+
+
+def _module() -> Iterator[Finding]:
+    try:
+        preflight.kernel_module()
+    except PreflightError as exc:
+        yield Finding("warning", _SUBJECT, exc.brief, exc.hint)
 
 
 def orphans(
@@ -36,9 +42,11 @@ def orphans(
 ) -> Iterator[Finding]:
     """Machines with our mark that no record knows. Those that name this store are removed when
     asked; another store of the same computer may well know the others."""
-    for vm, name in vbox.vms().items():
-        if vm in known_ids or vbox.marked(vm, driver.ID) != vm:
+    names = vbox.vms()
+    for vm, mark in vbox.marks(driver.ID).items():
+        if vm in known_ids or mark != vm:
             continue
+        name = names.get(vm, vm)
         home = vbox.marked(vm, driver.STORE)
         text = f'the VM "{name}" belongs to a machine of the store {home}, which does not know it'
         if home != str(store):

@@ -86,6 +86,13 @@ def cidr(text: str) -> ipaddress.IPv4Interface:
     return found
 
 
+def check(vbox: VBoxManage, wanted: ipaddress.IPv4Interface) -> None:
+    """Raises PreflightError for a host-only network that cannot be here."""
+    allowed = RANGES.read_text() if RANGES.is_file() else None
+    check_range(wanted, vbox.version, allowed)
+    check_collision(wanted, vbox.list("bridgedifs"))
+
+
 def check_range(wanted: ipaddress.IPv4Interface, version: Version, allowed: str | None) -> None:
     """Raises PreflightError for a network that VirtualBox would refuse. ``allowed`` is the content
     of networks.conf, None where there is no such file."""

@@ -38,6 +38,8 @@ STATES: Final = {  # VBoxManageInfo.cpp, machineStateToName: (short, long) names
     ("settingup", "setting up"): State.STOPPED,
     ("snapshotting", "offline snapshotting"): State.STOPPED,
 }
+UNREADABLE: Final = "<inaccessible>"
+"""What stands for the name of a machine whose settings file cannot be read."""
 _BY_WORD: Final = {word: state for words, state in STATES.items() for word in words}
 _PROBLEMS: Final = {
     "aborted": "its VM process ended by itself",
@@ -91,14 +93,14 @@ def version(text: str) -> Version | None:
 
 def vms(text: str) -> dict[str, str]:
     """Of ``list vms``: names by UUID. Quotes in names are not escaped, so the line is read from its
-    end. A machine whose settings cannot be read is called <inaccessible>."""
+    end."""
     found = (_VM.match(line) for line in text.splitlines())
     return {each[2]: each[1] for each in found if each}
 
 
 def settings(text: str) -> dict[str, str]:
-    """Of ``--machinereadable``: values by key, without quotes. A later line of a value that has
-    several is left out."""
+    """Of ``--machinereadable``: values by key, without quotes. The first line of a key counts: what
+    a description has in its further lines may look like others."""
     values = {}
     for line in text.splitlines():
         if found := _SETTING.match(line):
@@ -110,14 +112,17 @@ def settings(text: str) -> dict[str, str]:
 
 
 def blocks(text: str) -> Iterator[dict[str, str]]:
-    """Of ``list hdds``, ``hostonlyifs`` and the like: one dictionary for each paragraph."""
+    """Of ``list hdds``, ``hostonlyifs`` and the like: one dictionary each. A block begins where its
+    first key comes again: in ``list hostonlynets`` an empty line may also be within one."""
     block: dict[str, str] = {}
-    for line in [*text.splitlines(), ""]:
+    for line in text.splitlines():
         if found := _FIELD.match(line):
+            if found[1] == next(iter(block), None):
+                yield block
+                block = {}
             block.setdefault(found[1], found[2].strip())
-        elif not line.strip() and block:
-            yield block
-            block = {}
+    if block:
+        yield block
 
 
 def sights(text: str) -> dict[str, Sight]:
@@ -149,13 +154,12 @@ def sight(word: str) -> Sight:
 
 def failure(stderr: str) -> Failure:
     """The first line that says error, and the code's name, which no version translates."""
-    lines = _ERROR.findall(stderr)
-    text = next((line for line in lines if not line.startswith(("Details:", "Context:"))), "")
+    told = [
+        line for line in _ERROR.findall(stderr) if not line.startswith(("Details:", "Context:"))
+    ]
+    text = next(iter(told), stderr.strip().rpartition("\n")[2])
     code = _CODE.search(stderr)
-    return Failure(
-        text or stderr.strip().splitlines()[-1:][0] if stderr.strip() else "",
-        code[1] if code else "",
-    )
+    return Failure(text, code[1] if code else "")
 
 
 def forwards(values: Mapping[str, str]) -> dict[str, str]:

@@ -81,13 +81,12 @@ def name(vbox: VBoxManage, wanted: str, host_id: str) -> None:
 
 
 def addresses(vbox: VBoxManage, config: VirtualboxConfig) -> None:
-    """The host-only network. Raises PreflightError, BadOption."""
-    if config.network in ("internal", "none"):
-        return
+    """The host-only network that was asked for; nobody asked for the default one, which a machine can
+    do without. Raises PreflightError, BadOption."""
     wanted = network.cidr(config.hostonly_cidr)
-    allowed = network.RANGES.read_text() if network.RANGES.is_file() else None
-    network.check_range(wanted, vbox.version, allowed)
-    network.check_collision(wanted, vbox.list("bridgedifs"))
+    asked = config.network == "hostonly" or config.hostonly_cidr != VirtualboxConfig().hostonly_cidr
+    if asked and config.network not in ("internal", "none"):
+        network.check(vbox, wanted)
 
 
 def shares(config: VirtualboxConfig) -> list[tuple[str, str]]:

@@ -47,20 +47,18 @@ _MODULE: Final = (
 _GROUP: Final = r"VERR_VM_DRIVER_NOT_ACCESSIBLE|-1909|VERR_ACCESS_DENIED"
 
 
-def on(table: dict[str, str]) -> str:
-    """The remedy for the system that this runs on; Linux's for another one."""
-    return table.get(sys.platform, table["linux"])
+def on(table: dict[str, str], platform: str = sys.platform) -> str:
+    """The remedy for a system; Linux's for one that is not named."""
+    return table.get(platform, table["linux"])
 
 
-def hint(said: str) -> str:
-    """What to type after an error that said this, or ""."""
-    if sys.platform != "win32":  # where it names Hyper-V only to say that there is none
-        known = _KNOWN[1:]
-    else:
-        known = _KNOWN
+def hint(said: str, platform: str = sys.platform) -> str:
+    """What to type after an error that said this, or "". Other systems than Windows name Hyper-V's
+    interface only to say that they have none."""
+    known = _KNOWN if platform == "win32" else _KNOWN[1:]
     for pattern, remedy in known:
         if re.search(pattern, said):
             return remedy
     if re.search(_MODULE, said):
-        return on(MODULE)
-    return on(GROUP) if re.search(_GROUP, said) else ""
+        return on(MODULE, platform)
+    return on(GROUP, platform) if re.search(_GROUP, said) else ""

@@ -86,10 +86,7 @@ class VBoxManage:
         return list(output.blocks(self._ask("list", what)))
 
     def host_info(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for block in output.blocks(self._ask("list", "hostinfo")):
-            found |= block
-        return found
+        return next(output.blocks(self._ask("list", "hostinfo")), {})
 
     def info(self, vm: str) -> dict[str, str] | None:
         """A machine's settings and state; None for one that VirtualBox does not know. Raises
@@ -105,6 +102,11 @@ class VBoxManage:
         """A value of ours; "" where there is none."""
         said = self._ask("getextradata", vm, key)
         return said.strip().removeprefix("Value: ") if said.startswith("Value: ") else ""
+
+    def marks(self, key: str) -> dict[str, str]:
+        """A value of ours of every machine that can be read."""
+        names = self.vms().items()
+        return {vm: self.marked(vm, key) for vm, name in names if name != output.UNREADABLE}
 
     # Machines
 

@@ -355,6 +355,11 @@ exec sleep infinity
         said = self.run("VBoxManage", *words)
         return said.stdout.rpartition("until this problem is fixed.\n")[2].strip() + said.stderr
 
+    def service(self) -> int:
+        """The process that serves all calls, and ends by itself some seconds after the last one."""
+        named = (n for n in self.processes() if Path(f"/proc/{n}/comm").read_text() == "VBoxSVC\n")
+        return next(named)
+
     def left_of(self, name: str) -> str:
         places = (
             *(self.vbox("list", what) for what in ("vms", "hdds", "dvds")),
