@@ -16,7 +16,9 @@ if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
     from machine.shell import Shell
 
 DRIVERS: Final = {
+    "generic": "machine.drivers.generic.driver:GenericDriver",
     "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
+    "none": "machine.drivers.none:NoneDriver",
 }
 ENGINES: Final = {
     "docker": "machine.runtime.docker.engine:DockerEngine",

@@ -467,6 +467,12 @@ def _engine_files(host: Host) -> tuple[GuestFile, ...]:
 
 def _boot(walk: Walk) -> None:
     host = walk.host
+    if host.driver.source is Source.HOST:
+        walk.login = host.guest(timeout=30)
+        if host.setup is not Setup.REGISTER:
+            walk.login.run("true", sudo=True)  # whoever may not become root is told at once
+        host.block.user = walk.login.user
+        return
     try:
         walk.login = bootstrap.wait_for_ssh(host)
         if walk.has_cloud_init:
@@ -511,6 +517,7 @@ def _settle(walk: Walk) -> None:
     host.driver.settle()
     if host.driver.source in (Source.HOST, Source.ENGINE):
         host.record.note_address(host.address())
+        host.record.note_login(host.login)
     host.folder.host_key.unlink(missing_ok=True)
     entries.renew(host)
 
