@@ -172,7 +172,7 @@ def _finish(host: Host, *, keep: bool) -> None:
                 continue
             journal.step = name
             host.save()
-            with host.report.step(name, title):
+            with host.report.step(name, walk.title(name, title)):
                 work(walk)
             journal.done.append(name)
             host.save()
@@ -274,6 +274,10 @@ class Walk:
         """Whether the engine is there at the first boot, with its configuration."""
         host = self.host
         return bool(host.block.layers) and host.engine.boots_configured(host.record.engine_options)
+
+    def title(self, step: str, usual: str) -> str:
+        made = self.host.driver.source in (Source.IMAGE, Source.PROVIDER)
+        return usual if made else {"vm": "Taking it in", "boot": "Logging in"}.get(step, usual)
 
     def needless(self, step: str) -> bool:
         """Whether a step has nothing to do: because of what the driver's hosts are made of, or
