@@ -175,6 +175,20 @@ class GuestFile:
 
 
 @dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file of a host's that is to have another content."""
+
+    path: str
+    before: bytes | None = field(repr=False)  # None: there is none
+    after: bytes = field(repr=False)
+    mode: int = 0o644
+
+    @property
+    def is_secret(self) -> bool:
+        return not self.mode & 0o077
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who a host is from its first instruction on. Holds a private key: never log it."""
 

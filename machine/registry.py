@@ -25,6 +25,10 @@ ENGINES: Final = {
 }
 PROVISIONERS: Final = {
     "debian": "machine.provisioners.debian:Debian",
+    "redhat": "machine.provisioners.redhat:RedHat",
+    "suse": "machine.provisioners.suse:Suse",
+    "alpine": "machine.provisioners.alpine:Alpine",
+    "arch": "machine.provisioners.arch:Arch",
 }
 SHELLS: Final = {
     "posix": "machine.shells.posix",

@@ -461,12 +461,8 @@ def _make(walk: Walk, identity: Identity, media: tuple[Medium, ...]) -> None:
 def _engine_files(host: Host) -> tuple[GuestFile, ...]:
     """What the engine is to find at its first start, its own certificate among it."""
     bootstrap.issue_server_certificate(host)
-    return host.engine.first_boot(
-        host.block.bundle_kind,
-        host.record.engine_options,
-        bootstrap.labels(host),
-        bootstrap.server_tls(host),
-    )
+    settings = bootstrap.settings(host, bootstrap.server_tls(host))
+    return host.engine.first_boot(host.block.bundle_kind, settings)
 
 
 def _boot(walk: Walk) -> None:
