@@ -54,6 +54,7 @@ class Block:
     ssh_key: str = ""  # the user's own, where there is none of ours
     setup: str = "install"  # what is done to a host that was there before: model.Setup
     engine_port: int = 0  # where its engine listens; 0: its usual one
+    restored: bool = False  # to a snapshot: what the guest has may be older than this record
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
