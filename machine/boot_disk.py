@@ -82,7 +82,9 @@ def _room(image: Image, disk_gib: int) -> int:
         raise ImageError(f"The image {image.name} is damaged: its disk is no qcow2")
     start = ROOT_START * SECTOR if image.kernel else 0
     if start and image.arch != "x86_64":
-        raise ImageError(f"The image {image.name} is for {image.arch}, which has no BIOS to boot it")
+        raise ImageError(
+            f"The image {image.name} is for {image.arch}, which has no BIOS to boot it"
+        )
     smallest = -(-(head.virtual_size + start) >> 30)
     if not smallest <= disk_gib <= LARGEST_GIB:
         raise ImageError(

@@ -18,11 +18,14 @@ from machine.host import Host
 from machine.model import EngineOptions
 
 if TYPE_CHECKING:
+    from machine.driver import Driver
     from machine.workflows.create import CreateRequest
 
 T = TypeVar("T")
 
 DEFAULT_DRIVER: Final = "libvirt"
+_OWN: Final = "driver_"
+"""Before the names of a driver's own options."""
 _BUNDLED: Final = "the engine comes from a bundle and nothing is downloaded by the machine"
 _SWARM: Final = "standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init"
 _IGNORED: Final = {
@@ -44,13 +47,37 @@ _IGNORED: Final = {
 class CreateCommand(click.Command):
     """Looks for the driver in the words, then parses them with that driver's options added."""
 
+    driver: type[Driver[Any, Any]]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         driver = chosen_driver(args)
-        cls = registry.driver(driver)
-        for option in flags.options(driver, cls.config_type):
+        self.driver = registry.driver(driver)
+        for option in flags.options(driver, self.driver.config_type):
             self.params.append(_click_option(option))
-        self.params += map(_ignored, cls.ignored)
+        self.params += map(_ignored, self.driver.ignored)
         return super().parse_args(ctx, args)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        if self.driver.experimental:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(
+                    f"The {self.driver.name} driver is experimental: {self.driver.experimental}"
+                )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The driver's own under a heading of their own."""
+        general: list[tuple[str, str]] = []
+        own: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                (own if (param.name or "").startswith(_OWN) else general).append(record)
+        for title, records in (("Options", general), (f"Options of {self.driver.name}", own)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def chosen_driver(words: Sequence[str]) -> str:
@@ -82,7 +109,7 @@ def _click_option(option: flags.Option) -> click.Option:
 
 
 def _key(option: flags.Option) -> str:
-    return f"driver_{option.key}"
+    return f"{_OWN}{option.key}"
 
 
 def _many(name: str, text: str, env: str | None = None) -> click.Option:
@@ -163,9 +190,9 @@ def _request(name: str, given: dict[str, Any]) -> CreateRequest:
         driver=_driver(given),
         template=template.find(given["template"]),
         given={
-            key.removeprefix("driver_"): value
+            key.removeprefix(_OWN): value
             for key, value in given.items()
-            if key.startswith("driver_") and value not in (None, ())
+            if key.startswith(_OWN) and value not in (None, ())
         },
         engine=EngineOptions(
             labels=given["engine_label"],

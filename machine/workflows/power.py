@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from machine import wait
-from machine.errors import DriverError, HostError, HostGone, MachineError, TimedOut
+from machine.errors import (
+    DriverError,
+    GuestUnreachable,
+    HostError,
+    HostGone,
+    MachineError,
+    TimedOut,
+)
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
-from machine.model import State
+from machine.model import Can, State
 from machine.store import Store
 from machine.workflows import bootstrap, console, entries
 
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 STOP_TIMEOUT = 90
 """Seconds for a guest to shut down; 20 s were seen under emulation on a busy computer."""
 
@@ -19,9 +29,9 @@ def start(store: Store, name: str, emit: Emit = ignore) -> None:
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if _state(host) is State.RUNNING:
+        if known_state(host) is State.RUNNING:
             raise HostError(f'Host "{name}" is already running')
-        _start(host)
+        bring_up(host)
 
 
 def stop(
@@ -37,9 +47,9 @@ def stop(
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if _state(host) in (State.STOPPED, State.SAVED):
+        if known_state(host) in (State.STOPPED, State.SAVED):
             raise HostError(f'Host "{name}" is already stopped')
-        _stop(host, timeout, force=force)
+        shut_down(host, timeout, force=force)
 
 
 def restart(
@@ -54,22 +64,27 @@ def restart(
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if _state(host) not in (State.STOPPED, State.SAVED):
-            _stop(host, timeout, force=force)
-        _start(host)
+        state = known_state(host)
+        if Can.POWER not in host.driver.can:
+            _reboot(host, timeout)
+            return
+        if state not in (State.STOPPED, State.SAVED):
+            shut_down(host, timeout, force=force)
+        bring_up(host)
 
 
 def kill(store: Store, name: str, emit: Emit = ignore) -> None:
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if _state(host) is State.STOPPED:
+        if known_state(host) is State.STOPPED:
             raise HostError(f'Host "{name}" is already stopped')
         with report.step("kill", "Powering off"):
             host.driver.kill()
 
 
-def _state(host: Host) -> State:
+def known_state(host: Host) -> State:
+    """Raises HostGone, and DriverError where its provider cannot be asked."""
     state = host.state()
     if state is State.MISSING:
         raise HostGone(
@@ -85,7 +100,8 @@ def _state(host: Host) -> State:
     return state
 
 
-def _start(host: Host) -> None:
+def bring_up(host: Host) -> None:
+    """Start it and wait for its engine. The caller holds its lock."""
     with host.report.step("start", "Starting the VM"):
         host.driver.start()
     with host.report.step("boot", "Waiting for SSH"):
@@ -97,7 +113,13 @@ def _start(host: Host) -> None:
     host.record.note_address(host.address())
     host.save()
     entries.renew(host)
-    if not bootstrap.certificate_fits(host):
+    fits = bootstrap.certificate_fits(host)
+    if host.block.restored:
+        with host.report.step("configure", "Comparing the engine with the record"):
+            _compare(host, renew=not fits)
+        host.block.restored = False
+        host.save()
+    elif not fits:
         with host.report.step("certificate", "Renewing the certificate for the new address"):
             renew_certificate(host)
     with host.report.step("engine", "Waiting for the engine"):
@@ -114,7 +136,46 @@ def renew_certificate(host: Host) -> None:
         session.close()
 
 
-def _stop(host: Host, timeout: float, *, force: bool) -> None:
+def _reboot(host: Host, timeout: float) -> None:
+    """A host that nobody but itself can start is told to: what runs is told apart by the kernel's
+    boot_id (random(4))."""
+    host.require_ours()
+    host.require_running()
+    with host.report.step("reboot", "Rebooting"):
+        with host.guest() as guest:
+            before = guest.get(BOOT_ID)
+            guest.script("(sleep 1; reboot) >/dev/null 2>&1 </dev/null &\n", sudo=True)
+
+        def booted() -> bool:
+            try:
+                with host.guest(timeout=10) as guest:
+                    return guest.get(BOOT_ID) != before
+            except GuestUnreachable:
+                return False
+
+        wait.until(
+            f'"{host.name}" to be back',
+            booted,
+            timeout=max(timeout, host.block.boot_timeout),
+            most=3,
+            hint="Only its own console can tell more",
+        )
+    with host.report.step("engine", "Waiting for the engine"):
+        bootstrap.verify(host)
+
+
+def _compare(host: Host, *, renew: bool) -> None:
+    """What the guest has may be older than the record; the engine restarts only if it is."""
+    session = bootstrap.Session.open(host)
+    try:
+        if session.configure_engine(fresh_certificate=renew):
+            session.engine.restart()
+    finally:
+        session.close()
+
+
+def shut_down(host: Host, timeout: float = STOP_TIMEOUT, *, force: bool = False) -> None:
+    """As ``stop``, for a caller that holds the lock."""
     try:
         with host.report.step("stop", "Shutting down"):
             host.driver.stop()

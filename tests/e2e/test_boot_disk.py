@@ -15,7 +15,7 @@ import pytest
 from machine import boot_disk, keys, seed, ssh, wait
 from machine.errors import GuestUnreachable
 from machine.images import ImageCache
-from machine.model import Address, GuestFile, Identity, Nic
+from machine.model import Address, GuestFile, Identity, Login, Nic
 from machine.ssh import SshGuest
 from tests.e2e.testbed import CACHE
 
@@ -84,12 +84,11 @@ class Vm:
 
     def _login(self, port: int) -> SshGuest:
         user = self.identity.user
-        key, known = self.folder / "key", self.folder / "known_hosts"
+        ours = Login(user, self.folder / "known_hosts", (self.folder / "key",))
 
         def login() -> SshGuest | None:
             with suppress(GuestUnreachable):
-                address = Address("127.0.0.1", port)
-                return ssh.connect(address, user=user, key=key, known_hosts=known, timeout=5)
+                return ssh.connect(Address("127.0.0.1", port), ours, timeout=5)
             return None
 
         return wait.until(
