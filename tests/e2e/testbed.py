@@ -333,17 +333,42 @@ exec sleep infinity
         (self.folder / "virtualbox").symlink_to(CACHE / "test-virtualbox")
 
     def start(self) -> None:
-        """A VBoxManage for PATH that also works from outside of the namespaces."""
-        inside = " ".join(super().inside())
-        real = f"chroot {self.folder}/root env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8"
-        own = f"HOME={self.home} VBOX_USER_HOME={self.home}/vbox VBOX_IPC_SOCKETID={os.getpid()}"
+        """A VBoxManage for PATH that also works from outside of the namespaces, and its service."""
         program = self.folder / "bin" / "VBoxManage"
         program.parent.mkdir()
         program.write_text(
-            f"#!/bin/sh\nTEST_VBOXMANAGE='{real} {own} VBoxManage' VBOX_USER_HOME={self.home}/vbox "
-            f'exec {inside} {ROOT}/.venv/bin/python {ROOT}/tests/vboxmanage_on_qemu.py "$@"\n'
+            f"#!/bin/sh\nTEST_VBOXMANAGE='{' '.join(self.real('VBoxManage'))}' "
+            f"VBOX_USER_HOME={self.home}/vbox exec {' '.join(self.inside())} "
+            f'{ROOT}/.venv/bin/python {ROOT}/tests/vboxmanage_on_qemu.py "$@"\n'
         )
         program.chmod(0o755)
+        self.start_service()
+
+    def real(self, program: str) -> list[str]:
+        """The command line of a program in the root."""
+        own = (f"HOME={self.home}", f"VBOX_USER_HOME={self.home}/vbox")
+        words = ("env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", *own)
+        return [
+            *("chroot", f"{self.folder}/root", *words),
+            *(f"VBOX_IPC_SOCKETID={os.getpid()}", program),
+        ]
+
+    def start_service(self) -> None:
+        """What answers all calls. Started by the first of them it would end 5 s after the last, and
+        a call in that moment waits 10 s for another one (seen with 7.2)."""
+        argv = [*self.inside(), *self.real("/usr/lib/virtualbox/VBoxSVC")]
+        with (self.folder / "service.log").open("ab") as log:
+            self._service = subprocess.Popen(argv, stdout=log, stderr=log)
+        self._children.append(self._service)
+        self.wait_for(lambda: any((self.folder / "tmp").glob(".vbox-*-ipc/ipcd")))
+
+    def restart_service(self) -> None:
+        """So that it reads settings files anew."""
+        self._service.terminate()
+        self._service.wait()
+        for left in (self.folder / "tmp").glob(".vbox-*-ipc/ipcd"):
+            left.unlink()
+        self.start_service()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -354,11 +379,6 @@ exec sleep infinity
         """What VBoxManage answers, without its warnings."""
         said = self.run("VBoxManage", *words)
         return said.stdout.rpartition("until this problem is fixed.\n")[2].strip() + said.stderr
-
-    def service(self) -> int:
-        """The process that serves all calls, and ends by itself some seconds after the last one."""
-        named = (n for n in self.processes() if Path(f"/proc/{n}/comm").read_text() == "VBoxSVC\n")
-        return next(named)
 
     def left_of(self, name: str) -> str:
         places = (

@@ -245,9 +245,8 @@ def test_a_damaged_settings_file_is_told_and_removed(
 ) -> None:
     driver.create(spec)
     driver.kill()
-    service = bed.service()
-    bed.wait_for(lambda: not Path(f"/proc/{service}").exists())  # it has no machine in memory now
     (driver.host.folder / "kept" / "kept.vbox").write_text("garbage")
+    bed.restart_service()
     assert driver.state() is State.ERROR
     sighting = VirtualboxDriver.survey([driver])["kept"]
     assert (sighting.state, "settings" in sighting.problem) == (State.ERROR, True)
