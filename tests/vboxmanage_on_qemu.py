@@ -288,6 +288,8 @@ def main(*argv: str) -> None:
                 text = (
                     f"The machine '{vm.name}' is already locked for a session (or being unlocked)"
                 )
+                if verb == "snapshot":
+                    text = "vboxmanage_on_qemu keeps no state of a machine that runs"
                 if verb == "unregistervm":
                     text = f"Cannot unregister the machine '{vm.name}' while it is locked"
                 fail(text, LOCKED)
