@@ -26,7 +26,7 @@ PAIRS: Final = 3000
 """Two neighbouring ports each, below Linux's own choice for outgoing connections (32768 on)."""
 TRIES: Final = 50
 RANGES: Final = Path("/etc/vbox/networks.conf")
-ALLOWED: Final = ipaddress.ip_network("192.168.56.0/21")
+ALLOWED: Final = ipaddress.IPv4Network("192.168.56.0/21")
 """Host-only addresses that VirtualBox allows on Linux and macOS without that file (manual, 6.7)."""
 _LOWEST, _HIGHEST = 2, 99
 """Last numbers of our static addresses: from 100 on are those of DHCP servers that others made."""

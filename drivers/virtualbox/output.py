@@ -101,7 +101,7 @@ def vms(text: str) -> dict[str, str]:
 def settings(text: str) -> dict[str, str]:
     """Of ``--machinereadable``: values by key, without quotes. The first line of a key counts: what
     a description has in its further lines may look like others."""
-    values = {}
+    values: dict[str, str] = {}
     for line in text.splitlines():
         if found := _SETTING.match(line):
             value = found[3]

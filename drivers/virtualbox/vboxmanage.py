@@ -41,15 +41,19 @@ class NotInstalled(PreflightError):
 
 def find() -> str:
     """The program's path: in PATH, or where the installers put it. Raises NotInstalled."""
-    windows = [os.environ.get(name) for name in ("VBOX_MSI_INSTALL_PATH", "VBOX_INSTALL_PATH")]
-    places = {
-        "darwin": ["/Applications/VirtualBox.app/Contents/MacOS"],
-        "win32": [*windows, r"C:\Program Files\Oracle\VirtualBox"],
-    }
-    for place in ("", *places.get(sys.platform, ())):
-        if place is not None and (found := command.which(str(Path(place, PROGRAM)))):
+    for place in ("", *_places()):
+        if found := command.which(str(Path(place, PROGRAM))):
             return found
     raise NotInstalled
+
+
+def _places() -> list[str]:
+    if sys.platform == "darwin":
+        return ["/Applications/VirtualBox.app/Contents/MacOS"]
+    if sys.platform == "win32":
+        told = (os.environ.get(name) for name in ("VBOX_MSI_INSTALL_PATH", "VBOX_INSTALL_PATH"))
+        return [*(each for each in told if each), r"C:\Program Files\Oracle\VirtualBox"]
+    return []
 
 
 class VBoxManage:

@@ -287,6 +287,14 @@ def test_what_is_wrong_is_told_before_anything_is_made(
     assert bed.left_of("wrong") == ""
 
 
+def test_flags_that_mean_nothing_here_say_why(bed: VirtualboxBed) -> None:
+    flags = ("--virtualbox-boot2docker-url", "x", "--virtualbox-no-share")
+    refused = bed.machine("create", "-d", "virtualbox", *flags, "wrong")
+    assert refused.returncode == 3
+    for flag in (flags[0], flags[2]):
+        assert f"{flag} is ignored: " in refused.stderr
+
+
 def test_without_the_kernel_module_nothing_is_made(bed: VirtualboxBed) -> None:
     script = 'rm /dev/vboxdrv; "$@"; code=$?; mknod /dev/vboxdrv c 10 63; exit $code'
     words = (*bed.tool(), "create", "-d", "virtualbox", "wrong")
