@@ -250,8 +250,9 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
             ("audio", "none"),
             ("mouse", "ps2"),
             ("uart1", "0x3f8", "4"),
+            ("uart_mode1", "file", str(self._console)),
+            *self._cards(lan),
         )
-        vbox.modify(vm, ("uart_mode1", "file", str(self._console)), *self._cards(lan))
         vbox.add_controller(vm, media.CONTROLLER, ports=2)
         vbox.attach(vm, media.CONTROLLER, media.DISK_PORT, "hdd", self._disk)
         self._write_seed(spec)
