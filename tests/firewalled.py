@@ -22,7 +22,10 @@ NAME: Final = "firewalled-debian-13.tar"
 FOLDER: Final = "test-images"
 CACHE: Final = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "machine")
 """Taken before a test changes HOME."""
-PACKAGES: Final = ("dbus", "firewalld", "iproute2", "iptables", "nftables", "systemd", "ufw")
+PACKAGES: Final = (
+    *("dbus", "firewalld", "iproute2", "iptables", "nftables", "systemd", "ufw"),
+    "adduser",  # which comes with sshd, and the engine's packages need
+)
 ENTER: Final = """
 set -eu
 for name in dev proc sys; do mount --rbind /$name "$0/$name"; done
