@@ -15,10 +15,11 @@ from machine.cli import complete, context, output, progress
 from machine.errors import PreflightError, UsageError
 from machine.events import Emit
 from machine.host import Host
-from machine.model import EngineOptions
+from machine.model import EngineOptions, Setup
 
 if TYPE_CHECKING:
     from machine.driver import Driver
+    from machine.ledger import Plan
     from machine.workflows.create import CreateRequest
 
 T = TypeVar("T")
@@ -131,6 +132,8 @@ def _ignored_key(flag: str) -> str:
 def _run(names: tuple[str, ...], **given: Any) -> None:
     as_json = context.is_json(given["output"])
     _say_ignored(given)
+    if given["adopt"] and given["register"]:
+        raise UsageError("--adopt changes an engine, --register changes nothing: give one of them")
     if given["warm"] and not given["layers"]:
         raise UsageError("--warm is a start from a layer: leave --no-layers out")
     if not names:
@@ -142,11 +145,17 @@ def _run(names: tuple[str, ...], **given: Any) -> None:
     if doubled:
         raise UsageError(f'The name "{doubled[0]}" is given twice')
     emit = progress.sink(as_json=as_json, prefix=len(names) > 1)
+    if given["dry_run"]:
+        progress.run(_rehearsals(names, emit, given), parallel=given["parallel"], done=_planned)
+        return
     jobs = _resumes(names, emit) if given["resume"] else _creates(names, emit, given)
     progress.run(jobs, parallel=given["parallel"], done=_ready, left=_left)
 
 
 def _ready(name: str, host: Host) -> None:
+    if not host.is_asked:
+        output.say(f"{name} is known now; nothing on it was changed")
+        return
     output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
     if host.block.context:
         output.say(f"Or without a shell's variables: docker --context {name} version")
@@ -208,7 +217,36 @@ def _request(name: str, given: dict[str, Any]) -> CreateRequest:
         ssh_config=given["ssh_config"],
         layers=given["layers"],
         warm=given["warm"],
+        setup=_setup(given),
+        open_firewall=given["open_firewall"],
     )
+
+
+def _setup(given: dict[str, Any]) -> Setup:
+    if given["register"]:
+        return Setup.REGISTER
+    return Setup.ADOPT if given["adopt"] else Setup.INSTALL
+
+
+def _rehearsals(
+    names: Sequence[str], emit: Emit, given: dict[str, Any]
+) -> dict[str, Callable[[], Plan]]:
+    from machine.workflows import create, existing
+
+    store = context.store()
+    requests = {name: _request(name, given) for name in names}
+    for request in requests.values():
+        create.check(store, request)
+    return {
+        name: partial(_told, partial(existing.rehearse, store, request, emit))
+        for name, request in requests.items()
+    }
+
+
+def _planned(name: str, plan: Plan) -> None:
+    output.value(f"{name}: {'this would be changed' if plan else 'nothing would be changed'}")
+    if plan:
+        output.value(str(plan))
 
 
 def _told(work: Callable[[], T]) -> T:
@@ -275,6 +313,24 @@ create = CreateCommand(
         ),
         click.Option(
             ["--overcommit"], is_flag=True, help="make them even if memory is short for all of them"
+        ),
+        click.Option(
+            ["--adopt"],
+            is_flag=True,
+            help="a host that is there: its own engine stays, and gets certificates and a listener",
+        ),
+        click.Option(
+            ["--register"], is_flag=True, help="a host that is there: change nothing on it"
+        ),
+        click.Option(
+            ["--dry-run"],
+            is_flag=True,
+            help="a host that is there: say what would be changed on it, and change nothing",
+        ),
+        click.Option(
+            ["--open-firewall/--keep-firewall"],
+            default=None,
+            help="a host that is there: let the engine's port through its firewall; default: ask",
         ),
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
         click.Option(["--context"], is_flag=True, help="make a docker context of its name too"),

@@ -63,6 +63,7 @@ class CreateRequest:
     layers: bool = True  # False: everything from the image
     warm: bool = False  # from saved memory, which is made if there is none
     setup: Setup = Setup.INSTALL  # for a host that is there already
+    open_firewall: bool | None = None  # likewise; None: its user is asked
 
 
 def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
@@ -111,10 +112,41 @@ def prepare(store: Store, request: CreateRequest, emit: Emit = ignore) -> list[s
 
 
 class _Draft(Host):
-    """A machine that never comes to be: nothing of it is written."""
+    """A machine that never comes to be: nothing of it is written into the store."""
+
+    scratch: Path | None = None  # what stands for its folder
+
+    @property
+    def folder(self) -> MachineFolder:
+        return MachineFolder(self.scratch) if self.scratch else super().folder
 
     def save(self) -> None:
         return
+
+
+def rehearse(store: Store, request: CreateRequest, emit: Emit = ignore) -> Plan:
+    """What a create would change on a host that is there already; nothing is changed. Raises what
+    the create would, where that can be told before."""
+    host = _Draft(store, _record(request), Reporter(emit, request.name))
+    if host.driver.source is not Source.HOST:
+        raise BadOption(
+            "--dry-run is for a host that is there already",
+            hint=f"The {request.driver} driver makes new ones: there is nothing yet to be changed",
+        )
+    with TemporaryDirectory(prefix="machine-") as scratch:
+        host = _Draft(store, host.record, host.report)
+        host.scratch = Path(scratch)
+        options, table = _declared(request)
+        secrets.keep(options, request.given, table, host.folder, host.report)
+        with host.report.step("preflight", "Looking at the host"):
+            host.driver.preflight()
+            host.driver.reserve(host.engine_port)
+            write(host.folder.known_hosts, ssh.known_hosts_line(host.driver.host_key()).encode())
+            session = bootstrap.Session.open(host)
+            try:
+                return plans.plan(session)
+            finally:
+                session.close()
 
 
 def resume(store: Store, name: str, emit: Emit = ignore) -> Host:
@@ -143,7 +175,7 @@ def _record(request: CreateRequest) -> record.Record:
         )
     block = record.block(
         template=template.name,
-        image=template.image,
+        image=template.image if cls.source is Source.IMAGE else "",
         user=getattr(config, "ssh_user", "") or template.user,
         cpus=size.cpus or template.cpus,
         memory_mib=size.memory_mib or template.memory_mib,
@@ -151,6 +183,7 @@ def _record(request: CreateRequest) -> record.Record:
         boot_timeout=getattr(config, "boot_timeout", None) or 600,
         engine_port=getattr(config, "engine_port", None) or 0,
         setup=request.setup,
+        open_firewall=_CONSENT[request.open_firewall],
         cloud_init=template.cloud_init,
         engine=template.engine,
         bundle_kind=template.bundle,
@@ -161,6 +194,9 @@ def _record(request: CreateRequest) -> record.Record:
         config=flags.as_dict(config),
     )
     return record.new(request.name, request.driver, block, request.engine)
+
+
+_CONSENT: Final = {None: "ask", True: "yes", False: "no"}
 
 
 def _finish(host: Host, *, keep: bool) -> None:
@@ -296,6 +332,14 @@ class Walk:
         if step == "install":
             return bool(host.block.layers) or host.setup is Setup.ADOPT
         return step in ("system", "configure", "start") and self.ready_made
+
+    @property
+    def is_of_ours(self) -> bool:
+        """Whether its system is an image that we build, of which everything is known."""
+        return (
+            self.host.driver.source is Source.IMAGE
+            and self.image.first_boot is FirstBoot.IDENTITY
+        )
 
     @property
     def has_cloud_init(self) -> bool:
@@ -496,16 +540,21 @@ def _system(walk: Walk) -> None:
 def _install(walk: Walk) -> None:
     if walk.host.driver.source is Source.IMAGE:
         walk.session.install_engine(walk.bundle)
-    elif not walk.session.ensure_engine():
+        return
+    existing.keep(walk.session)
+    if not walk.session.ensure_engine():
         walk.host.report.note("It has an engine already, which stays")
 
 
 def _configure(walk: Walk) -> None:
+    existing.keep(walk.session)
     walk.session.configure_engine(fresh_certificate=True)
 
 
 def _start(walk: Walk) -> None:
     walk.session.engine.restart()
+    if not walk.is_of_ours:
+        existing.pass_firewall(walk.session)
 
 
 def _verify(walk: Walk) -> None:
