@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
     from machine.shell import Shell
 
 DRIVERS: Final = {
+    "amazonec2": "machine.drivers.amazonec2.driver:Amazonec2Driver",
     "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
 }
 ENGINES: Final = {

@@ -47,10 +47,16 @@ class CreateCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         driver = chosen_driver(args)
         cls = registry.driver(driver)
-        for option in flags.options(driver, cls.config_type):
-            self.params.append(_click_option(option))
+        options = flags.options(driver, cls.config_type)
+        self.params += map(_click_option, options)
         self.params += map(_ignored, cls.ignored)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if any(option.secret for option in options):
+            from machine.workflows import secrets
+
+            given = {each.key: ctx.params[_key(each)] for each in options}
+            secrets.notice(options, {key: value for key, value in given.items() if value})
+        return rest
 
 
 def chosen_driver(words: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from machine.errors import (
     DiskFull,
     GuestError,
     HostError,
+    HostKeyMismatch,
     ImageError,
     LayerError,
     MachineError,
@@ -42,7 +43,7 @@ from machine.model import (
 from machine.runtime.bundle import LABEL, Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
-from machine.workflows import bootstrap, console, entries, layers, remove
+from machine.workflows import bootstrap, console, entries, host_key, layers, remove, secrets
 
 if TYPE_CHECKING:
     from machine.ssh import SshGuest
@@ -74,6 +75,8 @@ def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
     entries.check(host)
     with store.lock(request.name):
         store.reserve(host.record)
+        options, table = _declared(request)
+        secrets.keep(options, request.given, table, host.folder, host.report)
         _finish(host, keep=request.keep_on_failure)
     return host
 
@@ -132,9 +135,9 @@ def resume(store: Store, name: str, emit: Emit = ignore) -> Host:
 def _record(request: CreateRequest) -> record.Record:
     template = request.template
     cls = registry.driver(request.driver)
-    config = flags.build(
-        request.driver, cls.config_type, request.given, template.driver.get(request.driver, {})
-    )
+    options, table = _declared(request)
+    given = secrets.references(options, request.given, table)
+    config = flags.build(request.driver, cls.config_type, given, table)
     size = cls.size(config)
     if request.setup is not Setup.INSTALL and cls.source is not Source.HOST:
         raise BadOption(
@@ -161,6 +164,13 @@ def _record(request: CreateRequest) -> record.Record:
         config=flags.as_dict(config),
     )
     return record.new(request.name, request.driver, block, request.engine)
+
+
+def _declared(request: CreateRequest) -> tuple[list[flags.Option], Mapping[str, Any]]:
+    """The driver's options, and the template's table of them."""
+    config_type = registry.driver(request.driver).config_type
+    options = flags.options(request.driver, config_type)
+    return options, request.template.driver.get(request.driver, {})
 
 
 def _finish(host: Host, *, keep: bool) -> None:
@@ -412,14 +422,14 @@ def _vm(walk: Walk) -> None:
     if host.driver.source in (Source.HOST, Source.ENGINE):
         host.driver.create(walk.spec(NOBODY))
         return
-    host_key = folder.host_key.read_text()
+    given_key = folder.host_key.read_text()
     identity = Identity(
         hostname=host.name,
         machine_id=block.id.replace("-", ""),
         user=block.user,
         authorized_keys=(folder.ssh_key_public.read_text().strip(),),
-        host_key=host_key,
-        host_key_public=public_of(host_key),
+        host_key=given_key,
+        host_key_public=public_of(given_key),
         cloud_init=block.cloud_init,
         files=_engine_files(host) if walk.ready_made else (),
     )
@@ -468,16 +478,27 @@ def _engine_files(host: Host) -> tuple[GuestFile, ...]:
 def _boot(walk: Walk) -> None:
     host = walk.host
     try:
-        walk.login = bootstrap.wait_for_ssh(host)
+        walk.login = _first_login(host)
         if walk.has_cloud_init:
             walk.close()  # what cloud-init changes of the user counts from the next login on
             bootstrap.wait_for_cloud_init(host)
+        if host.driver.source is Source.PROVIDER:
+            host_key.replace(host)
     except GuestError:
         raise
     except MachineError as exc:
         exc.details = console.explain(host, exc.details)
         raise
     host.record.note_address(host.address())
+
+
+def _first_login(host: Host) -> SshGuest:
+    try:
+        return bootstrap.wait_for_ssh(host)
+    except HostKeyMismatch:
+        if not host_key.adopt(host):
+            raise
+        return bootstrap.wait_for_ssh(host)
 
 
 def _system(walk: Walk) -> None:
