@@ -88,7 +88,7 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
             timeout=_CHANGE,
             most=5,
         )
-        for group in network.release(ec2, self.facts.groups):
+        for group in network.release(ec2, self.facts.groups, self.facts.instance):
             self.report.warn(f"The security group {group} stays: something holds it still")
 
     def start(self) -> None:

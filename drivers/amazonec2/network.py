@@ -112,19 +112,20 @@ def rules(config: Amazonec2Config, engine_port: int) -> list[dict[str, Any]]:
     ]
 
 
-def release(ec2: Any, groups: Sequence[str]) -> list[str]:
+def release(ec2: Any, groups: Sequence[str], instance: str) -> list[str]:
     """Remove those groups that we made and no other machine uses; answers those that stay although
     none does. Twice is fine."""
     if not groups:
         return []
-    left = []
     with api.doing("looking for security groups"):
         filters = [*as_filters({"tag-key": OURS}), {"Name": "group-id", "Values": list(groups)}]
         found = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
-    for group in found:
-        if not _in_use(ec2, group["GroupId"]) and not _deleted(ec2, group["GroupId"]):
-            left.append(str(group["GroupId"]))
-    return left
+    return [
+        str(each["GroupId"])
+        for each in found
+        if not _has_others(ec2, each["GroupId"], instance)
+        and not _deleted(ec2, each["GroupId"], instance)
+    ]
 
 
 def as_filters(values: dict[str, str]) -> list[dict[str, Any]]:
@@ -164,19 +165,16 @@ def _make(ec2: Any, vpc: str, name: str) -> str:
     return str(made["GroupId"])
 
 
-def _in_use(ec2: Any, group: str) -> bool:
+def _has_others(ec2: Any, group: str, instance: str) -> bool:
+    """Whether network cards of other instances are in the group."""
     with api.doing("looking who uses a security group"):
-        filters = [
-            {"Name": "instance.group-id", "Values": [group]},
-            {
-                "Name": "instance-state-name",
-                "Values": ["pending", "running", "stopping", "stopped"],
-            },
-        ]
-        return bool(ec2.describe_instances(Filters=filters)["Reservations"])
+        filters = as_filters({"group-id": group})
+        cards = ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
+    holders = {(each.get("Attachment") or {}).get("InstanceId") for each in cards}
+    return bool(holders - {None, "", instance})
 
 
-def _deleted(ec2: Any, group: str) -> bool:
+def _deleted(ec2: Any, group: str, instance: str) -> bool:
     """EC2 itself refuses as long as something holds the group: another machine that comes now, too."""
 
     def delete() -> bool:
@@ -184,14 +182,13 @@ def _deleted(ec2: Any, group: str) -> bool:
             with api.doing("removing the security group"):
                 ec2.delete_security_group(GroupId=group)
         except DriverError as exc:
-            if api.code(exc) == "InvalidGroup.NotFound":
-                return True
             if api.code(exc) in ("DependencyViolation", "InvalidGroup.InUse"):
-                return False
-            raise
+                return _has_others(ec2, group, instance)
+            if api.code(exc) not in ("InvalidGroup.NotFound", "InvalidGroupId.NotFound"):
+                raise
         return True
 
     try:
         return wait.until("the security group", delete, timeout=LET_GO, first=1, most=5)
     except TimedOut:
-        return _in_use(ec2, group)
+        return False
