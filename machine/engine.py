@@ -151,7 +151,8 @@ class Engine(ABC):
     @classmethod
     def url(cls, address: Address) -> str:
         """What a client is pointed at: "tcp://HOST:PORT"."""
-        host = f"[{address.host}]" if ":" in address.host else address.host
+        at = address.engine_at
+        host = f"[{at}]" if ":" in at else at
         return f"tcp://{host}:{address.engine_port}"
 
     @classmethod

@@ -78,6 +78,11 @@ class Address:
     host: str
     ssh_port: int = 22
     engine_port: int = 2376
+    engine_host: str = ""  # where the engine is reached elsewhere than sshd: a tunnel
+
+    @property
+    def engine_at(self) -> str:
+        return self.engine_host or self.host
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,18 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "MOTO_AMIS_PATH": str(images(folder / "amis.json"))}
 
 
+def wait_for(port: int) -> None:
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < end, "moto did not come up"
+            time.sleep(0.1)
+        else:
+            return
+
+
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Its URL."""
@@ -71,19 +83,23 @@ def server(folder: Path) -> Iterator[str]:
     with (folder / "moto.log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, env=environment(folder))
     try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "moto.log").read_text()
-                assert time.monotonic() < end, "moto did not come up"
-                time.sleep(0.1)
+        wait_for(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
+
+
+def left(url: str) -> list[str]:
+    """Everything in the account that machines could have left."""
+    ec2 = client(url)
+    told = ec2.describe_instances()["Reservations"]
+    instances = [one for group in told for one in group["Instances"]]
+    found = [each["InstanceId"] for each in instances if each["State"]["Name"] != "terminated"]
+    found += [each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]]
+    groups = ec2.describe_security_groups()["SecurityGroups"]
+    found += [each["GroupId"] for each in groups if each["GroupName"] != "default"]
+    return found + [each["KeyName"] for each in ec2.describe_key_pairs()["KeyPairs"]]
 
 
 def client(url: str, service: str = "ec2", region: str = REGION) -> Any:

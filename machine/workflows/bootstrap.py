@@ -226,7 +226,8 @@ def issue_server_certificate(host: Host) -> None:
     from machine.tls import Authority
 
     authority = Authority(host.store.folders.certs, certs_lock(host.store))
-    names = [host.name, host.address().host, "localhost", "127.0.0.1"]
+    address = host.address()
+    names = [host.name, address.host, address.engine_at, "localhost", "127.0.0.1"]
     cert, key = authority.issue_server([*names, *host.record.engine_options.tls_sans])
     write(host.folder.server_key, key)
     write(host.folder.server_cert, cert, mode=0o644)
@@ -237,7 +238,7 @@ def certificate_fits(host: Host) -> bool:
     from machine.tls import names_of
 
     path = host.folder.server_cert
-    return path.exists() and host.address().host in names_of(path.read_bytes())
+    return path.exists() and host.address().engine_at in names_of(path.read_bytes())
 
 
 def copy_client_certs(host: Host) -> None:

@@ -182,7 +182,7 @@ def _finish(host: Host, *, keep: bool) -> None:
                 continue
             journal.step = name
             host.save()
-            with host.report.step(name, title):
+            with host.report.step(name, walk.title(name, title)):
                 work(walk)
             journal.done.append(name)
             host.save()
@@ -284,6 +284,10 @@ class Walk:
         """Whether the engine is there at the first boot, with its configuration."""
         host = self.host
         return bool(host.block.layers) and host.engine.boots_configured(host.record.engine_options)
+
+    def title(self, step: str, usual: str) -> str:
+        made = self.host.driver.source in (Source.IMAGE, Source.PROVIDER)
+        return usual if made else {"vm": "Taking it in", "boot": "Logging in"}.get(step, usual)
 
     def needless(self, step: str) -> bool:
         """Whether a step has nothing to do: because of what the driver's hosts are made of, or
@@ -477,6 +481,12 @@ def _engine_files(host: Host) -> tuple[GuestFile, ...]:
 
 def _boot(walk: Walk) -> None:
     host = walk.host
+    if host.driver.source is Source.HOST:
+        walk.login = host.guest(timeout=30)
+        if host.setup is not Setup.REGISTER:
+            walk.login.run("true", sudo=True)  # whoever may not become root is told at once
+        host.block.user = walk.login.user
+        return
     try:
         walk.login = _first_login(host)
         if walk.has_cloud_init:
@@ -532,6 +542,7 @@ def _settle(walk: Walk) -> None:
     host.driver.settle()
     if host.driver.source in (Source.HOST, Source.ENGINE):
         host.record.note_address(host.address())
+        host.record.note_login(host.login)
     host.folder.host_key.unlink(missing_ok=True)
     entries.renew(host)
 

@@ -20,6 +20,7 @@ from machine.errors import BadOption, DriverError, PreflightError
 from machine.model import Identity, State, VmSpec
 from machine.testing.contract import DriverContract
 from tests import amazon
+from tests.amazon import left
 
 Made = Amazonec2Driver
 IDENTITY = Identity("w1", "0" * 32, "machine", ("ssh-ed25519 AAAA",), "private", "ssh-ed25519 BBBB")
@@ -55,18 +56,6 @@ def driver(tmp_path: Path) -> Iterator[Made]:
     made = build(tmp_path)
     yield made
     made.remove()
-
-
-def left(url: str) -> list[str]:
-    """Everything in the account that machines could have left."""
-    ec2 = amazon.client(url)
-    told = ec2.describe_instances()["Reservations"]
-    instances = [one for group in told for one in group["Instances"]]
-    found = [each["InstanceId"] for each in instances if each["State"]["Name"] != "terminated"]
-    found += [each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]]
-    groups = ec2.describe_security_groups()["SecurityGroups"]
-    found += [each["GroupId"] for each in groups if each["GroupName"] != "default"]
-    return found + [each["KeyName"] for each in ec2.describe_key_pairs()["KeyPairs"]]
 
 
 class TestAmazonec2Driver(DriverContract):
