@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
 
 DISTRIBUTION: Final = "machine-vm"
 DRIVERS: Final = {
+    "amazonec2": "machine.drivers.amazonec2.driver:Amazonec2Driver",
     "generic": "machine.drivers.generic.driver:GenericDriver",
     "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
     "none": "machine.drivers.none:NoneDriver",

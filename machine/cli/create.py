@@ -19,8 +19,8 @@ from machine.model import EngineOptions, Setup
 
 if TYPE_CHECKING:
     from machine.driver import Driver
-    from machine.ledger import Plan
     from machine.workflows.create import CreateRequest
+    from machine.workflows.plan import Plan
 
 T = TypeVar("T")
 
@@ -53,10 +53,16 @@ class CreateCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         driver = chosen_driver(args)
         self.driver = registry.driver(driver)
-        for option in flags.options(driver, self.driver.config_type):
-            self.params.append(_click_option(option))
+        options = flags.options(driver, self.driver.config_type)
+        self.params += map(_click_option, options)
         self.params += map(_ignored, self.driver.ignored)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if any(option.secret for option in options):
+            from machine.workflows import secrets
+
+            given = {each.key: ctx.params[_key(each)] for each in options}
+            secrets.notice(options, {key: value for key, value in given.items() if value})
+        return rest
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_help_text(ctx, formatter)
@@ -231,22 +237,36 @@ def _setup(given: dict[str, Any]) -> Setup:
 def _rehearsals(
     names: Sequence[str], emit: Emit, given: dict[str, Any]
 ) -> dict[str, Callable[[], Plan]]:
-    from machine.workflows import create, existing
+    from machine.workflows import create
 
     store = context.store()
     requests = {name: _request(name, given) for name in names}
     for request in requests.values():
         create.check(store, request)
     return {
-        name: partial(_told, partial(existing.rehearse, store, request, emit))
+        name: partial(_told, partial(create.rehearse, store, request, emit))
         for name, request in requests.items()
     }
 
 
 def _planned(name: str, plan: Plan) -> None:
-    output.value(f"{name}: {'this would be changed' if plan else 'nothing would be changed'}")
-    if plan:
-        output.value(str(plan))
+    from machine.workflows.plan import diff
+
+    if plan.is_empty:
+        output.value(f"{name}: nothing would be changed on the host")
+        return
+    output.value(f"{name}: this would be changed on the host")
+    for title, lines in (
+        ("Packages", plan.packages),
+        ("Services", plan.services),
+        ("Firewall", plan.firewall),
+        ("Files", [line for change in plan.files for line in diff(change)]),
+        ("", plan.notes),
+    ):
+        if lines:
+            output.value(
+                "\n".join([f"\n{title}:" if title else "", *(f"  {each}" for each in lines)])
+            )
 
 
 def _told(work: Callable[[], T]) -> T:

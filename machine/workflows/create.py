@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from machine import flags, record, registry
+from machine import flags, record, registry, ssh
 from machine.errors import (
     BadOption,
     CommandFailed,
@@ -15,6 +17,7 @@ from machine.errors import (
     DiskFull,
     GuestError,
     HostError,
+    HostKeyMismatch,
     ImageError,
     LayerError,
     MachineError,
@@ -39,10 +42,22 @@ from machine.model import (
     VmSpec,
     Warm,
 )
+from machine.paths import MachineFolder
 from machine.runtime.bundle import LABEL, Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
-from machine.workflows import bootstrap, console, entries, layers, remove
+from machine.workflows import (
+    bootstrap,
+    console,
+    entries,
+    existing,
+    host_key,
+    layers,
+    remove,
+    secrets,
+)
+from machine.workflows import plan as plans
+from machine.workflows.plan import Plan
 
 if TYPE_CHECKING:
     from machine.ssh import SshGuest
@@ -75,6 +90,8 @@ def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
     entries.check(host)
     with store.lock(request.name):
         store.reserve(host.record)
+        options, table = _declared(request)
+        secrets.keep(options, request.given, table, host.folder, host.report)
         _finish(host, keep=request.keep_on_failure)
     return host
 
@@ -164,9 +181,9 @@ def resume(store: Store, name: str, emit: Emit = ignore) -> Host:
 def _record(request: CreateRequest) -> record.Record:
     template = request.template
     cls = registry.driver(request.driver)
-    config = flags.build(
-        request.driver, cls.config_type, request.given, template.driver.get(request.driver, {})
-    )
+    options, table = _declared(request)
+    given = secrets.references(options, request.given, table)
+    config = flags.build(request.driver, cls.config_type, given, table)
     size = cls.size(config)
     if request.setup is not Setup.INSTALL and cls.source is not Source.HOST:
         raise BadOption(
@@ -194,6 +211,13 @@ def _record(request: CreateRequest) -> record.Record:
         config=flags.as_dict(config),
     )
     return record.new(request.name, request.driver, block, request.engine)
+
+
+def _declared(request: CreateRequest) -> tuple[list[flags.Option], Mapping[str, Any]]:
+    """The driver's options, and the template's table of them."""
+    config_type = registry.driver(request.driver).config_type
+    options = flags.options(request.driver, config_type)
+    return options, request.template.driver.get(request.driver, {})
 
 
 _CONSENT: Final = {None: "ask", True: "yes", False: "no"}
@@ -337,8 +361,7 @@ class Walk:
     def is_of_ours(self) -> bool:
         """Whether its system is an image that we build, of which everything is known."""
         return (
-            self.host.driver.source is Source.IMAGE
-            and self.image.first_boot is FirstBoot.IDENTITY
+            self.host.driver.source is Source.IMAGE and self.image.first_boot is FirstBoot.IDENTITY
         )
 
     @property
@@ -434,7 +457,7 @@ def _layer(walk: Walk) -> None:
 
 
 def _keys(walk: Walk) -> None:
-    from machine import keys, ssh
+    from machine import keys
     from machine.tls import Authority
 
     host, folder = walk.host, walk.host.folder
@@ -460,14 +483,14 @@ def _vm(walk: Walk) -> None:
     if host.driver.source in (Source.HOST, Source.ENGINE):
         host.driver.create(walk.spec(NOBODY))
         return
-    host_key = folder.host_key.read_text()
+    given_key = folder.host_key.read_text()
     identity = Identity(
         hostname=host.name,
         machine_id=block.id.replace("-", ""),
         user=block.user,
         authorized_keys=(folder.ssh_key_public.read_text().strip(),),
-        host_key=host_key,
-        host_key_public=public_of(host_key),
+        host_key=given_key,
+        host_key_public=public_of(given_key),
         cloud_init=block.cloud_init,
         files=_engine_files(host) if walk.ready_made else (),
     )
@@ -518,16 +541,27 @@ def _boot(walk: Walk) -> None:
         host.block.user = walk.login.user
         return
     try:
-        walk.login = bootstrap.wait_for_ssh(host)
+        walk.login = _first_login(host)
         if walk.has_cloud_init:
             walk.close()  # what cloud-init changes of the user counts from the next login on
             bootstrap.wait_for_cloud_init(host)
+        if host.driver.source is Source.PROVIDER:
+            host_key.replace(host)
     except GuestError:
         raise
     except MachineError as exc:
         exc.details = console.explain(host, exc.details)
         raise
     host.record.note_address(host.address())
+
+
+def _first_login(host: Host) -> SshGuest:
+    try:
+        return bootstrap.wait_for_ssh(host)
+    except HostKeyMismatch:
+        if not host_key.adopt(host):
+            raise
+        return bootstrap.wait_for_ssh(host)
 
 
 def _system(walk: Walk) -> None:

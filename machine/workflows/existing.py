@@ -32,7 +32,9 @@ def pass_firewall(session: Session) -> None:
         elif _may_open(host, obstacle):
             ledger.open_port(session.guest, obstacle)
             lasting = "" if obstacle.lasting else ", until it is loaded anew"
-            host.report.note(f"{obstacle.firewall} lets TCP port {host.engine_port} through{lasting}")
+            host.report.note(
+                f"{obstacle.firewall} lets TCP port {host.engine_port} through{lasting}"
+            )
         else:
             commands = "; ".join(obstacle.opening)
             host.report.warn(f"{obstacle.text}, and stays as it is. To open it: {commands}")
