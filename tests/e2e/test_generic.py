@@ -25,7 +25,7 @@ pytestmark = [
 SUDO = {"MACHINE_GENERIC_SUDO_PASSWORD": PASSWORD}
 PASSPHRASE = "a phrase"
 INVENTORY = r"""
-find /etc /usr/local /opt /root /home -xdev \( -type f -o -type l \) ! -name '.cache' \
+find /etc /usr/local /opt /root /home -xdev \( -type f -o -type l \) ! -name .sudo_as_admin_successful \
     ! -path '/etc/ld.so.cache' -exec stat -c '%n %F %a %U:%G' {} +
 find /etc /usr/local -xdev -type f ! -path '/etc/ld.so.cache' -exec sha256sum {} +
 find /usr -xdev -path /usr/local -prune -o -printf '%p %y %m %u:%g\n' | grep -v /__pycache__

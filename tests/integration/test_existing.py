@@ -21,7 +21,9 @@ from machine.drivers.none import NoneDriver, parse
 from machine.errors import BadOption, PreflightError
 from machine.events import Event, Question, Reporter
 from machine.model import Address
+from machine.store import Store
 from machine.testing.contract import DriverContract
+from tests.integration.test_cli import machine
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,13 +55,11 @@ class TestGeneric(DriverContract):
     driver_type = GenericDriver
 
     @pytest.fixture(autouse=True)
-    def there(self, sshd: tuple[Address, str]) -> None:
+    def there(self, sshd: tuple[Address, str], monkeypatch: pytest.MonkeyPatch) -> None:
         address, public = sshd
-        self.config = {
-            "ip_address": address.host,
-            "ssh_port": address.ssh_port,
-            "host_key": ssh.fingerprint(public),
-        }
+        there = {"ip_address": address.host, "ssh_port": address.ssh_port}
+        known = {"host_key": ssh.fingerprint(public)}
+        monkeypatch.setattr(TestGeneric, "config", {**there, **known})
 
 
 @pytest.mark.parametrize(
@@ -151,3 +151,56 @@ def test_the_users_own_ssh_config_counts(tmp_path: Path) -> None:
     config.write_text("Host web\n  ProxyCommand nc %h %p\n")
     with pytest.raises(PreflightError, match="ProxyCommand"):
         resolve.facts(GenericConfig(ip_address="web", ssh_config=str(config)), GenericFacts())
+
+
+def test_an_engine_is_known_by_its_url(engine: str, own_home: Path) -> None:
+    """With its certificates it is like any other machine; without, there is only the URL."""
+    theirs = Store().folder(engine).root
+    url = machine("url", engine).stdout.strip()
+    made = machine("create", "-d", "none", "--url", url, "--none-tls-folder", str(theirs), "n1")
+    assert made.returncode == 0, made.stderr
+    assert machine("url", "n1").stdout.strip() == url
+    assert machine("status", "n1").stdout == "Running\n"
+    shown = machine("env", "n1", "--shell", "bash")
+    assert shown.returncode == 0, shown.stderr
+    assert f'export DOCKER_CERT_PATH="{Store().folder("n1").root}"' in shown.stdout
+    assert machine("version", "n1").stdout == "26.1.5\n"
+    listed = machine("ls", "--filter", "name=n1").stdout
+    assert "none" in listed
+    assert "v26.1.5" in listed
+    for words in (("stop", "n1"), ("ssh", "n1", "true"), ("provision", "n1")):
+        refused = machine(*words)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+    assert machine("rm", "-y", "n1").returncode == 0
+    missing = machine(
+        "create", "-d", "none", "--url", url, "--none-tls-folder", str(own_home), "n2"
+    )
+    assert missing.returncode == 1
+    assert f"There is no ca.pem in {own_home}" in missing.stderr
+
+
+def test_the_first_certificates_are_made_as_gitlab_runners_users_do(own_home: Path) -> None:
+    made = machine("create", "-d", "none", "--url", "localhost", "dummy")
+    assert made.returncode == 0, made.stderr
+    assert (Store().folders.certs / "ca.pem").exists()
+    assert machine("url", "dummy").stdout == "tcp://localhost:2376\n"
+    refused = machine("config", "dummy")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "no certificates of it are known" in refused.stderr
+    assert machine("rm", "-f", "dummy").returncode == 0
+
+
+@pytest.mark.parametrize("flag", ["--adopt", "--register", "--dry-run"])
+def test_what_is_for_hosts_that_are_there_is_refused_elsewhere(flag: str, own_home: Path) -> None:
+    refused = machine("create", "-d", "none", "--url", "localhost", flag, "n1")
+    assert refused.returncode == 2
+    assert "for a host that is there already" in refused.stderr
+    assert machine("ls", "-q").stdout == ""
+
+
+def test_what_the_drivers_need_is_asked_for(own_home: Path) -> None:
+    for driver, flag in (("none", "--url"), ("generic", "--generic-ip-address")):
+        refused = machine("create", "-d", driver, "n1")
+        assert refused.returncode == 2
+        assert flag in refused.stderr
