@@ -110,9 +110,12 @@ class Vultr(Service):
                 return answer
             case "DELETE", ["instances", identifier]:
                 return (204, None) if self.nodes.pop(identifier, None) else (404, {})
-            case "POST", ["instances", identifier, verb]:
-                state = {"halt": "stopped", "start": "running"}[verb]
-                self.nodes[identifier]["power_status"] = state
+            case "POST", ["instances", "halt"]:
+                for identifier in body["instance_ids"]:
+                    self.nodes[identifier]["power_status"] = "stopped"
+                return 204, None
+            case "POST", ["instances", identifier, "start"]:
+                self.nodes[identifier]["power_status"] = "running"
                 return 204, None
             case "GET", ["plans"]:
                 return 200, _page("plans", recorded("vultr_v2/list_sizes.json")["plans"][:3])
@@ -201,7 +204,7 @@ def serving(service: Service) -> Iterator[str]:
             """Standard error is the test's."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
