@@ -36,13 +36,14 @@ class Service:
         self.listings = 0
         self.refuse: Answer | None = None
         self.loses_answer = False
+        self.url = ""
         self._serial = 100
 
     def next_id(self) -> str:
         self._serial += 1
         return str(self._serial)
 
-    def authorised(self, headers: Any) -> bool:
+    def authorised(self, headers: Any, path: str, body: Any) -> bool:
         return bool(headers.get("Authorization") == f"Bearer {TOKEN}")
 
     def answer(self, method: str, path: str, body: Any) -> Answer:
@@ -110,9 +111,12 @@ class Vultr(Service):
                 return answer
             case "DELETE", ["instances", identifier]:
                 return (204, None) if self.nodes.pop(identifier, None) else (404, {})
-            case "POST", ["instances", identifier, verb]:
-                state = {"halt": "stopped", "start": "running"}[verb]
-                self.nodes[identifier]["power_status"] = state
+            case "POST", ["instances", "halt"]:
+                for identifier in body["instance_ids"]:
+                    self.nodes[identifier]["power_status"] = "stopped"
+                return 204, None
+            case "POST", ["instances", identifier, "start"]:
+                self.nodes[identifier]["power_status"] = "running"
                 return 204, None
             case "GET", ["plans"]:
                 return 200, _page("plans", recorded("vultr_v2/list_sizes.json")["plans"][:3])
@@ -169,6 +173,85 @@ class Linode(Service):
         return 401, _errors("Invalid Token")
 
 
+class OpenStack(Service):
+    """Identity, compute, images and networks at paths of one address."""
+
+    name = "openstack"
+    PARTS: ClassVar[dict[str, tuple[str, str]]] = {
+        "compute": ("nova", "/nova/v2.1"),
+        "image": ("glance", "/glance"),
+        "network": ("neutron", "/neutron"),
+    }
+
+    def authorised(self, headers: Any, path: str, body: Any) -> bool:
+        if path == "/v3/auth/tokens":
+            user = body["auth"]["identity"]["password"]["user"]
+            return bool(user["password"] == TOKEN)
+        return bool(headers.get("X-Auth-Token") == TOKEN)
+
+    def unauthorised(self) -> Answer:
+        words = "The request you have made requires authentication."
+        return 401, {"error": {"message": words, "code": 401, "title": "Unauthorized"}}
+
+    def answer(self, method: str, path: str, body: Any) -> Answer:
+        match (method, path.strip("/").split("/")):
+            case "POST", ["v3", "auth", "tokens"]:
+                return 201, self._token()
+            case "GET", ["nova", _, "servers", "detail"]:
+                self.listings += 1
+                return 200, {"servers": list(self.nodes.values())}
+            case "GET", ["nova", _, "servers", identifier]:
+                return 200, {"server": self.nodes[identifier]}
+            case "POST", ["nova", _, "servers"]:
+                return 202, {"server": {"id": self._made(body["server"]), "adminPass": "x"}}
+            case "DELETE", ["nova", _, "servers", identifier]:
+                return (204, None) if self.nodes.pop(identifier, None) else (404, {})
+            case "POST", ["nova", _, "servers", identifier, "action"]:
+                state = "SHUTOFF" if "os-stop" in body else "ACTIVE"
+                self.nodes[identifier]["status"] = state
+                return 202, None
+            case "GET", ["nova", _, "flavors", "detail"]:
+                flavour = recorded("openstack_v1_1/_flavors_detail.json")["flavors"][0]
+                return 200, {"flavors": [flavour | {"id": "1", "name": "m1.small"}]}
+            case "GET", ["glance", "v2", "images"]:
+                image = recorded("openstack_v1_1/_images_v2.json")["images"][0]
+                return 200, {"images": [image | {"name": "debian-13"}]}
+            case "GET", ["neutron", "v2.0", "networks"]:
+                network = recorded("openstack_v1_1/_v2_0__networks.json")["networks"][0]
+                return 200, {"networks": [network | {"name": "private"}]}
+        return 404, {"itemNotFound": {"message": path, "code": 404}}
+
+    def _made(self, asked: Any) -> str:
+        node = recorded("openstack_v1_1/_servers_detail.json")["servers"][0]
+        del node["fault"]
+        node |= {"id": self.next_id(), "name": asked["name"], "metadata": asked["metadata"]}
+        node |= {"status": "ACTIVE", "addresses": {"private": [{"version": 4, "addr": ADDRESS}]}}
+        self.user_data = _decoded(asked["user_data"])
+        self.nodes[node["id"]] = node
+        return str(node["id"])
+
+    def _token(self) -> Any:
+        token = recorded("openstack/_v3__auth.json")
+        token["token"] |= {"expires_at": "2999-01-01T00:00:00.000000Z"}
+        token["token"]["catalog"] = [
+            {
+                "type": kind,
+                "name": name,
+                "id": kind,
+                "endpoints": [
+                    {
+                        "url": self.url + path,
+                        "region": "RegionOne",
+                        "interface": "public",
+                        "id": kind,
+                    }
+                ],
+            }
+            for kind, (name, path) in self.PARTS.items()
+        ]
+        return token
+
+
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     """Its URL."""
@@ -177,20 +260,21 @@ def serving(service: Service) -> Iterator[str]:
         def _any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            if not service.authorised(self.headers):
+            if not service.authorised(self.headers, self.path, body):
                 status, said = service.unauthorised()
-            elif service.refuse and self.command == "POST":
+            elif service.refuse and self.command == "POST" and "/auth/" not in self.path:
                 (status, said), service.refuse = service.refuse, None
             else:
                 where = urlsplit(self.path)
                 status, said = service.answer(self.command, where.path, body)
-            if service.loses_answer and self.command == "POST":
+            if service.loses_answer and self.command == "POST" and "/auth/" not in self.path:
                 service.loses_answer = False
                 self.close_connection = True
                 return
             text = b"" if said is None else json.dumps(said).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            self.send_header("X-Subject-Token", TOKEN)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
@@ -201,10 +285,11 @@ def serving(service: Service) -> Iterator[str]:
             """Standard error is the test's."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            service.url = f"http://127.0.0.1:{server.server_address[1]}"
+            yield service.url
         finally:
             server.shutdown()
             thread.join()

@@ -20,7 +20,9 @@ def load(name: str, *words: str, **options: Any) -> Any:
     from libcloud.compute.providers import get_driver
 
     base.RETRY_FAILED_HTTP_REQUESTS = True
-    return get_driver(name)(*words, timeout=LIMIT, retry_delay=1, backoff=2, **options)
+    made = get_driver(name)(*words, **options)
+    made.connection.timeout, made.connection.retry_delay, made.connection.backoff = LIMIT, 1, 2
+    return made
 
 
 def point(made: Any, endpoint: str) -> Any:
@@ -31,6 +33,7 @@ def point(made: Any, endpoint: str) -> Any:
         made.connection.host = where.hostname
         made.connection.secure = where.scheme == "https"
         made.connection.port = where.port or (443 if made.connection.secure else 80)
+        made.connection.connect()
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -66,8 +66,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
             made = self._made
         except SecretMissing as exc:
             raise PreflightError(exc.brief, details=exc.details, hint=exc.hint) from exc
-        with api.doing(row.title, "what there is to choose from", PreflightError):
-            location, size, image = self._choose(made)
+        location, size, image = self._choose(made, PreflightError)
         self.save(replace(self.facts, location=_id(location), size=_id(size), image=_id(image)))
 
     def create(self, spec: VmSpec) -> None:
@@ -248,24 +247,33 @@ class CloudDriver(Driver[Any, CloudFacts]):
         address = str(usable[0]) if usable else ""
         self.facts = replace(self.facts, node=str(node.id), address=address)
 
-    def _choose(self, made: Any) -> tuple[Any, Any, Any]:
-        """libcloud's location, size and image that the options mean. Raises PreflightError."""
+    def _choose(self, made: Any, error: type[MachineError] = DriverError) -> tuple[Any, Any, Any]:
+        """libcloud's location, size and image that the options mean. Raises PreflightError for one
+        that there is not, and ``error`` where the provider does not answer."""
         row, config = self.provider, self.config
-        if row.location:
-            location = row.location(made, config)
+
+        def listed(what: str, ask: Callable[[], Any]) -> Any:
+            with api.doing(row.title, f"looking for the {what}", error):
+                return ask()
+
+        if choose := row.location:
+            location = listed("place", lambda: choose(made, config))
         else:
-            location = self._one("region", made.list_locations())
-        size = self._one("size", row.sizes(made, location))
-        image = row.image(made, config) if row.image else self._one("image", made.list_images())
+            location = self._one("region", listed("region", made.list_locations))
+        size = self._one("size", listed("size", lambda: row.sizes(made, location)))
+        if find := row.image:
+            image = listed("image", lambda: find(made, config))
+        else:
+            image = self._one("image", listed("image", made.list_images))
         return location, size, image
 
     def _one(self, key: str, there: Sequence[Any]) -> Any:
         wanted = getattr(self.config, key)
         for each in there:
-            if wanted and wanted in (_id(each), each.name, (each.extra or {}).get("slug")):
+            if wanted and wanted in (_id(each), each.name, _slug(each)):
                 return each
         flag = next(option.flag for option in self._options() if option.key == key)
-        names = sorted({str((each.extra or {}).get("slug") or each.name) for each in there})
+        names = sorted({_slug(each) or _id(each) for each in there})
         more = ", ..." if len(names) > _SHOWN else ""
         raise PreflightError(
             f"{self.provider.title} has no {key} {wanted!r}",
@@ -276,8 +284,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
         """The id is saved before anything is waited for."""
         made, row = self._made, self.provider
         self.facts = replace(self.facts, engine_port=spec.engine_port)
-        with api.doing(row.title, "what there is to choose from"):
-            location, size, image = self._choose(made)
+        location, size, image = self._choose(made)
         order = Order(
             name=self.host.name,
             id=self.host.id,
@@ -351,6 +358,11 @@ def _state(node: Any) -> State:
 
 def _id(thing: Any) -> str:
     return str(thing.id)
+
+
+def _slug(thing: Any) -> str:
+    """DigitalOcean's name of an image for use in requests."""
+    return str(thing.extra.get("slug") or "") if isinstance(thing.extra, dict) else ""
 
 
 def _told(exc: MachineError) -> str:

@@ -133,12 +133,11 @@ def _connect_openstack(config: OpenStackConfig, given: Mapping[str, str]) -> Any
         config.username,
         given["password"],
         api_version="2.2",
-        ex_force_auth_url=config.auth_url,
+        ex_force_auth_url=config.auth_url.rstrip("/").removesuffix("/v3"),  # libcloud adds it
         ex_force_auth_version="3.x_password",
         ex_force_service_region=config.region,
         ex_tenant_name=config.tenant_name,
         ex_domain_name=config.domain_name,
-        ex_tenant_domain_id=None,
     )
 
 
