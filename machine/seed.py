@@ -13,7 +13,8 @@ from typing import Any, Final
 from machine.model import FirstBoot, GuestFile, Identity, Nic
 
 IDENTITY_LABEL: Final = "machine-identity"
-"""The disk's serial that the initramfs looks for (at most 20 characters on virtio-blk)."""
+"""What the initramfs looks for: a disk's serial (at most 20 characters on virtio-blk), or the volume
+label of a DVD (at most 32)."""
 IDENTITY_SIZE: Final = 1 << 20
 """Bytes of that disk, always: a machine that starts from saved memory knows it by the size of then."""
 NOCLOUD_LABEL: Final = "machine-seed"
@@ -68,6 +69,25 @@ def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
     return content.ljust(IDENTITY_SIZE, b"\0")
 
 
+def identity_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
+    """The identity tar on a DVD, for hypervisors whose disks have no serial of our choice. As secret
+    as the tar is."""
+    import pycdlib
+
+    content = identity_tar(identity, nics)
+    iso = pycdlib.PyCdlib()
+    iso.new(vol_ident=IDENTITY_LABEL)
+    iso.add_fp(io.BytesIO(content), len(content), "/IDENTITY.TAR;1")  # Linux shows identity.tar
+    return _written(iso)
+
+
+def _written(iso: Any) -> bytes:
+    out = io.BytesIO()
+    iso.write_fp(out)
+    iso.close()
+    return out.getvalue()
+
+
 def _add(tar: tarfile.TarFile, file: GuestFile) -> None:
     member = tarfile.TarInfo(file.path.lstrip("/"))
     if file.link:
@@ -99,17 +119,14 @@ def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
             rr_name=name,
             joliet_path=f"/{name}",
         )
-    out = io.BytesIO()
-    iso.write_fp(out)
-    iso.close()
-    return out.getvalue()
+    return _written(iso)
 
 
-def user_data(identity: Identity) -> str:
-    """What cloud-init makes of a host at its first boot, for a provider that hands it over. Holds a
-    private key."""
+def user_data(identity: Identity, extra: str = "") -> str:
+    """What cloud-init makes of a host at its first boot, for a provider that hands it over; ``extra``
+    is user-data of any kind that the user has beside it. Holds a private key."""
     ours = "#cloud-config\n" + json.dumps(_cloud_config(identity), indent=1)
-    return _mime(ours, identity.cloud_init) if identity.cloud_init else ours
+    return _mime(ours, identity.cloud_init, extra) if identity.cloud_init or extra else ours
 
 
 def _link(number: int, nic: Nic) -> str:
@@ -183,15 +200,22 @@ def _network_config(nics: Sequence[Nic]) -> dict[str, Any]:
     return {"version": 2, "ethernets": cards}
 
 
-def _mime(ours: str, extra: str) -> str:
-    """Both configurations as one multi-part message; cloud-init merges the parts in order, and a
-    `merge_how` in the template's own part has its way."""
+def _mime(ours: str, template: str, extra: str) -> str:
+    """All of them as one multi-part message; cloud-init merges configurations in order, and a
+    `merge_how` in a part has its way. What a text/plain part is, cloud-init sees by its first line
+    ("#cloud-config", "#!/bin/sh")."""
     from email.mime.multipart import MIMEMultipart
     from email.mime.text import MIMEText
 
     message = MIMEMultipart()
-    for name, text in (("machine", ours), ("cloud_init of the template", extra)):
-        part = MIMEText(text, "cloud-config", "utf-8")
+    for name, text, kind in (
+        ("machine", ours, "cloud-config"),
+        ("cloud_init of the template", template, "cloud-config"),
+        ("user-data of the user", extra, "plain"),
+    ):
+        if not text:
+            continue
+        part = MIMEText(text, kind, "utf-8")
         part["Merge-Type"] = MERGING
         part.add_header("Content-Disposition", "attachment", filename=name)
         message.attach(part)

@@ -9,7 +9,9 @@ import subprocess
 from tests.e2e.testbed import Bed
 
 
-class MachineLife:
+class Use:
+    """What a machine is used for while it runs."""
+
     def test_ssh_passes_code_streams_and_input(self, place: Bed, worker: str) -> None:
         ran = place.machine("ssh", worker, "cat; echo wrong >&2; exit 42", stdin="given\n")
         assert (ran.returncode, ran.stdout, ran.stderr) == (42, "given\n", "wrong\n")
@@ -64,6 +66,10 @@ class MachineLife:
         assert renewed.returncode == 0, renewed.stderr
         assert (folder / "server.pem").read_bytes() != before
         assert place.machine("config", worker).returncode == 0
+
+
+class MachineLife(Use):
+    """With the restarts of one that keeps its address."""
 
     def test_it_stops_and_starts_with_the_same_address(self, place: Bed, worker: str) -> None:
         url = place.machine("url", worker).stdout

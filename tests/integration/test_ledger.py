@@ -137,8 +137,9 @@ def test_the_static_engine_is_gone_again(host: Firewalled, tmp_path: Path) -> No
     before = inventory(host)
     ledger.keep(host, provisioner, engine)
     shown = b"#!/bin/sh\necho Docker version 9.9.9, build x\n"
-    programs = dict.fromkeys(("dockerd", "containerd", "runc", "docker"), shown)
-    archive = archives.docker(tmp_path / "docker-9.9.9.tgz", **programs)
+    archive = archives.docker(
+        tmp_path / "docker-9.9.9.tgz", dockerd=shown, containerd=shown, runc=shown, docker=shown
+    )
     host.put(archive, "/var/lib/machine/bundle/archive/docker-9.9.9.tgz")
     engine.install("/var/lib/machine/bundle", "static")
     assert engine.installed_version() == "9.9.9"
@@ -215,7 +216,7 @@ class CutOff:
 def cut_off(guest: Guest, calls: int, work: Callable[[Guest], object]) -> bool:
     """Whether the work was cut off after that many calls."""
     try:
-        work(CutOff(guest, calls))  # type: ignore[arg-type]
+        work(CutOff(guest, calls))
     except GuestUnreachable:
         return True
     return False

@@ -35,7 +35,9 @@ LAYERS = {  # a module may import its own number or a lower one
     ),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),
     **dict.fromkeys(("compat", "record", "store"), 3),
-    **dict.fromkeys(("images", "image_build", "image_folder", "disk_image", "catalogue"), 3),
+    **dict.fromkeys(
+        ("images", "image_build", "image_folder", "disk_image", "boot_disk", "catalogue"), 3
+    ),
     **dict.fromkeys(("chroot", "folder_cache", "ledger", "manifest", "layers"), 3),
     **dict.fromkeys(("registry", "provision_detect", "template"), 4),
     "host": 5,
