@@ -259,10 +259,10 @@ class CloudDriver(Driver[Any, CloudFacts]):
         if choose := row.location:
             location = listed("place", lambda: choose(made, config))
         else:
-            location = self._one("region", listed("region", made.list_locations))
+            location = self._one(row.place, listed(row.place, made.list_locations))
         size = self._one("size", listed("size", lambda: row.sizes(made, location)))
         if find := row.image:
-            image = listed("image", lambda: find(made, config))
+            image = listed(f"image {config.image}", lambda: find(made, config))
         else:
             image = self._one("image", listed("image", made.list_images))
         return location, size, image
