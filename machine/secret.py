@@ -22,6 +22,11 @@ def within(reference: str, folder: Path) -> str:
     return f"file:{folder / rest}"
 
 
+def or_variable(reference: str, name: str) -> str:
+    """The reference, or one to a variable that is set, or ""."""
+    return reference or (f"env:{name}" if os.environ.get(name) else "")
+
+
 def resolve(reference: str) -> str:
     """The secret that a reference stands for, read anew each time, so that one that was exchanged
     counts at once. It is redacted from now on. Raises SecretMissing."""

@@ -30,7 +30,7 @@ find /etc /usr/local /opt /root /home -xdev \( -type f -o -type l \) ! -name .su
 find /etc /usr/local -xdev -type f ! -path '/etc/ld.so.cache' -exec sha256sum {} +
 find /usr -xdev -path /usr/local -prune -o -printf '%p %y %m %u:%g\n' | grep -v /__pycache__
 dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n'
-systemctl list-unit-files --no-legend --no-pager
+systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}'
 systemctl list-units --type=service --state=running --no-legend --plain --no-pager | cut -d' ' -f1 |
     grep -v -e ^user@ -e ^systemd-
 cut -d: -f1,3 /etc/group /etc/passwd
@@ -307,7 +307,7 @@ def test_a_registered_host_is_not_touched(host: ExistingHost, engine: list[str])
         refused = bed.machine(*words, env=env)
         assert refused.returncode == 1
         assert "only registered here" in refused.stderr
-    wrong = bed.machine("ssh", "g3", "true", env={"MACHINE_GENERIC_SSH_PASSPHRASE": "other"})
+    wrong = bed.machine("ssh", "g3", "true", env={"MACHINE_GENERIC_SSH_PASSPHRASE": "not that"})
     assert wrong.returncode == 1
     assert "passphrase is another one" in wrong.stderr
     assert bed.machine("rm", "-y", "g3").returncode == 0
