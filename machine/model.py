@@ -113,6 +113,7 @@ class Login:
     keys: tuple[Path, ...] = ()  # private keys, tried in this order
     agent: bool = False  # before them, the keys that the user's SSH agent has
     jump: str = ""  # hosts in between, as ssh's -J takes them; their keys are the user's affair
+    config: str = ""  # the user's own ssh config, for those, where it is not where ssh looks
     passphrase: Callable[[], str] | None = None  # of a key that has one
     sudo_password: Callable[[], str] | None = None  # None: sudo asks for none
 
@@ -172,6 +173,20 @@ class GuestFile:
     content: bytes = field(default=b"", repr=False)  # may be a key
     mode: int = 0o644
     link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file of a host's that is to have another content."""
+
+    path: str
+    before: bytes | None = field(repr=False)  # None: there is none
+    after: bytes = field(repr=False)
+    mode: int = 0o644
+
+    @property
+    def is_secret(self) -> bool:
+        return not self.mode & 0o077
 
 
 @dataclass(frozen=True, slots=True)

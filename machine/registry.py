@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from machine.errors import DriverNotFound, EngineError, UsageError
+from machine import __version__
+from machine.errors import DriverError, DriverNotFound, EngineError, MachineError, UsageError
 
 if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
+    from importlib.metadata import EntryPoint, EntryPoints
+
     from machine.driver import Driver
     from machine.engine import Engine
     from machine.provisioner import Provisioner
     from machine.shell import Shell
 
+DISTRIBUTION: Final = "machine-vm"
 DRIVERS: Final = {
     "amazonec2": "machine.drivers.amazonec2.driver:Amazonec2Driver",
     "digitalocean": "machine.drivers.cloud.providers:DigitalOcean",
@@ -31,6 +35,10 @@ ENGINES: Final = {
 }
 PROVISIONERS: Final = {
     "debian": "machine.provisioners.debian:Debian",
+    "redhat": "machine.provisioners.redhat:RedHat",
+    "suse": "machine.provisioners.suse:Suse",
+    "alpine": "machine.provisioners.alpine:Alpine",
+    "arch": "machine.provisioners.arch:Arch",
 }
 SHELLS: Final = {
     "posix": "machine.shells.posix",
@@ -44,12 +52,20 @@ SHELLS: Final = {
 
 @functools.cache
 def driver(name: str) -> type[Driver[Any, Any]]:
-    """Looked for once in a process. Raises DriverNotFound with the names that there are."""
+    """Looked for once in a process. Raises DriverNotFound with the names that there are, and
+    DriverError for one of another package that cannot be imported."""
+    from machine.driver import Driver
+
     found = _find("machine.drivers", DRIVERS, name)
     if found is None:
         known = ", ".join(names("machine.drivers", DRIVERS))
         raise DriverNotFound(name, hint=f"Installed drivers: {known}")
-    return found  # type: ignore[no-any-return]
+    if not isinstance(found, type) or not issubclass(found, Driver):
+        raise DriverError(
+            f'The driver "{name}" is none: {found!r} is not made from machine.driver.Driver',
+            hint=f"It comes from {origin('machine.drivers', DRIVERS, name)}",
+        )
+    return found
 
 
 @functools.cache
@@ -65,7 +81,7 @@ def engine(name: str) -> type[Engine]:
 def provisioners() -> list[type[Provisioner]]:
     """All of them: a guest's os-release decides, so each has to be asked for its IDs."""
     ours = [_load(target) for target in PROVISIONERS.values()]
-    return [*ours, *(entry.load() for entry in _entry_points("machine.provisioners"))]
+    return [*ours, *(_loaded(entry) for entry in _entry_points("machine.provisioners"))]
 
 
 def shell(name: str) -> Shell:
@@ -81,13 +97,38 @@ def names(group: str, table: Mapping[str, str]) -> list[str]:
     return sorted({*table, *(entry.name for entry in _entry_points(group))})
 
 
+def origin(group: str, table: Mapping[str, str], name: str) -> str:
+    """The distribution that a plugin comes from, and its version."""
+    if name not in table:
+        for entry in _entry_points(group):
+            if entry.name == name and entry.dist:
+                return f"{entry.dist.name} {entry.dist.version}"
+    return f"{DISTRIBUTION} {__version__}"
+
+
 def _find(group: str, table: Mapping[str, str], name: str) -> Any | None:
     if name in table:
         return _load(table[name])
     for entry in _entry_points(group):  # about 40 ms, hence only on a miss
         if entry.name == name:
-            return entry.load()
+            return _loaded(entry)
     return None
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    """Somebody else's code: whatever goes wrong in it is told as its own."""
+    try:
+        return entry.load()
+    except MachineError:
+        raise
+    except Exception as exc:
+        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+        raise DriverError(
+            f'The plugin "{entry.name}" of {package} cannot be loaded',
+            details=f"{type(exc).__name__}: {exc}",
+            hint="Install it again, or remove it: python -m pip uninstall "
+            f"{entry.dist.name if entry.dist else entry.name}",
+        ) from exc
 
 
 def _load(target: str) -> Any:
@@ -96,7 +137,7 @@ def _load(target: str) -> Any:
     return getattr(loaded, attribute) if attribute else loaded
 
 
-def _entry_points(group: str) -> Any:
+def _entry_points(group: str) -> EntryPoints:
     from importlib.metadata import entry_points
 
     return entry_points(group=group)

@@ -48,7 +48,12 @@ def build(
     template: Annotated[
         str, typer.Argument(metavar="[TEMPLATE]", autocompletion=complete.templates)
     ] = "default",
-    driver: Annotated[str, typer.Option("--driver", "-d", help="driver [MACHINE_DRIVER]")] = "",
+    driver: Annotated[
+        str,
+        typer.Option(
+            "--driver", "-d", help="driver [MACHINE_DRIVER]", autocompletion=complete.drivers
+        ),
+    ] = "",
     warm: Annotated[
         bool, typer.Option("--warm", help="boot it once too, and keep its memory")
     ] = False,

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from machine import wait
-from machine.engine import Engine, ServerTls
+from machine import ledger, wait
+from machine.engine import Engine, ServerTls, Settings
 from machine.errors import BundleError, DriverError, GuestUnreachable, MachineError, StoreError
 from machine.host import Host, certs_lock
-from machine.model import BundleKind, EngineInfo, State
+from machine.model import BundleKind, EngineInfo, Setup, State
 from machine.provision_detect import detect
 from machine.provisioner import Provisioner
 from machine.runtime.bundle import Bundle, BundleCache, deliver, discard
@@ -26,6 +26,12 @@ CLOUD_INIT_STATUS: Final = "/run/cloud-init/status.json"
 CLOUD_INIT_RESULT: Final = "/run/cloud-init/result.json"
 """Written when all of its stages have ended (cloud-init's documentation, "Status")."""
 CLOUD_INIT_OFF: Final = "/etc/cloud/cloud-init.disabled"
+_OFF: Final = """
+touch {off}
+if command -v usermod >/dev/null; then groupadd -f docker; usermod -aG docker {user}
+else grep -q ^docker: /etc/group || addgroup -S docker; addgroup {user} docker; fi
+"""
+"""shadow's programs, or else busybox's."""
 
 
 @dataclass
@@ -53,6 +59,7 @@ class Session:
 
     def install_engine(self, bundle: Bundle) -> None:
         folder = deliver(self.guest, bundle, self.host.report)
+        ledger.note_packages(self.guest, bundle.packages)
         self.engine.install(folder, bundle.kind)
         discard(self.guest)
 
@@ -71,12 +78,23 @@ class Session:
         host = self.host
         if fresh_certificate or not host.folder.server_cert.exists():
             issue_server_certificate(host)
-        return self.engine.configure(host.record.engine_options, labels(host), server_tls(host))
+        return self.engine.configure(settings(host, server_tls(host)))
 
 
 def labels(host: Host) -> dict[str, str]:
     """What docker-machine always labels an engine with."""
     return {"provider": host.record.driver_name}
+
+
+def settings(host: Host, tls: ServerTls) -> Settings:
+    """How the record says that the engine is to be."""
+    return Settings(
+        tls,
+        host.engine_port,
+        host.record.engine_options,
+        labels(host),
+        adopt=host.setup is Setup.ADOPT,
+    )
 
 
 def server_tls(host: Host) -> ServerTls:
@@ -181,9 +199,7 @@ def _close_cloud_init(guest: SshGuest) -> bytes | None:
     if not off and guest.get(CLOUD_INIT_RESULT) is None:
         return None
     # A user that the image brought along has none of the groups: cloud-init adds them to new ones.
-    guest.script(
-        f"touch {CLOUD_INIT_OFF}\ngroupadd -f docker\nusermod -aG docker {guest.user}\n", sudo=True
-    )
+    guest.script(_OFF.format(off=CLOUD_INIT_OFF, user=guest.user), sudo=True)
     return guest.get(CLOUD_INIT_STATUS) or b"{}"
 
 

@@ -29,9 +29,9 @@ def start(store: Store, name: str, emit: Emit = ignore) -> None:
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if _state(host) is State.RUNNING:
+        if known_state(host) is State.RUNNING:
             raise HostError(f'Host "{name}" is already running')
-        _start(host)
+        bring_up(host)
 
 
 def stop(
@@ -47,9 +47,9 @@ def stop(
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if _state(host) in (State.STOPPED, State.SAVED):
+        if known_state(host) in (State.STOPPED, State.SAVED):
             raise HostError(f'Host "{name}" is already stopped')
-        _stop(host, timeout, force=force)
+        shut_down(host, timeout, force=force)
 
 
 def restart(
@@ -64,26 +64,27 @@ def restart(
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        state = _state(host)
+        state = known_state(host)
         if Can.POWER not in host.driver.can:
             _reboot(host, timeout)
             return
         if state not in (State.STOPPED, State.SAVED):
-            _stop(host, timeout, force=force)
-        _start(host)
+            shut_down(host, timeout, force=force)
+        bring_up(host)
 
 
 def kill(store: Store, name: str, emit: Emit = ignore) -> None:
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if _state(host) is State.STOPPED:
+        if known_state(host) is State.STOPPED:
             raise HostError(f'Host "{name}" is already stopped')
         with report.step("kill", "Powering off"):
             host.driver.kill()
 
 
-def _state(host: Host) -> State:
+def known_state(host: Host) -> State:
+    """Raises HostGone, and DriverError where its provider cannot be asked."""
     state = host.state()
     if state is State.MISSING:
         raise HostGone(
@@ -99,7 +100,8 @@ def _state(host: Host) -> State:
     return state
 
 
-def _start(host: Host) -> None:
+def bring_up(host: Host) -> None:
+    """Start it and wait for its engine. The caller holds its lock."""
     with host.report.step("start", "Starting the VM"):
         host.driver.start()
     with host.report.step("boot", "Waiting for SSH"):
@@ -111,7 +113,13 @@ def _start(host: Host) -> None:
     host.record.note_address(host.address())
     host.save()
     entries.renew(host)
-    if not bootstrap.certificate_fits(host):
+    fits = bootstrap.certificate_fits(host)
+    if host.block.restored:
+        with host.report.step("configure", "Comparing the engine with the record"):
+            _compare(host, renew=not fits)
+        host.block.restored = False
+        host.save()
+    elif not fits:
         with host.report.step("certificate", "Renewing the certificate for the new address"):
             renew_certificate(host)
     with host.report.step("engine", "Waiting for the engine"):
@@ -156,7 +164,18 @@ def _reboot(host: Host, timeout: float) -> None:
         bootstrap.verify(host)
 
 
-def _stop(host: Host, timeout: float, *, force: bool) -> None:
+def _compare(host: Host, *, renew: bool) -> None:
+    """What the guest has may be older than the record; the engine restarts only if it is."""
+    session = bootstrap.Session.open(host)
+    try:
+        if session.configure_engine(fresh_certificate=renew):
+            session.engine.restart()
+    finally:
+        session.close()
+
+
+def shut_down(host: Host, timeout: float = STOP_TIMEOUT, *, force: bool = False) -> None:
+    """As ``stop``, for a caller that holds the lock."""
     try:
         with host.report.step("stop", "Shutting down"):
             host.driver.stop()

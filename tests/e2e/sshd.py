@@ -103,7 +103,7 @@ def feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
         stdin.close()
 
 
-def drain(stream: IO[bytes], send: object) -> None:
+def drain(stream: IO[bytes] | socket.SocketIO, send: object) -> None:
     with contextlib.suppress(OSError):
         while data := stream.read(CHUNK):
             send(data)  # type: ignore[operator]

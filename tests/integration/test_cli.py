@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from machine import registry
 from machine.model import State
 from tests import amazon
 from tests.machines import made
 
 ROOT = Path(__file__).parents[2]
+SDKS = ("libcloud", "boto3", "botocore", "keyring")
 HEAVY = ("paramiko", "libvirt", "jinja2", "cryptography", "rich", "asyncio", "pydantic", "requests")
 
 
@@ -336,10 +338,12 @@ def test_a_store_that_cannot_be_written_is_named(own_home: Path) -> None:
         ("stop", "f1"),
         ("create", "--help"),
         ("completion", "bash"),
+        ("drivers",),
+        ("drivers", "folder"),
     ],
 )
 def test_common_commands_load_nothing_heavy(words: tuple[str, ...], host: str, engine: str) -> None:
-    assert _heavy_modules(words) == "[]"
+    assert _loaded(words, (*HEAVY, *SDKS)) == "[]"
 
 
 @pytest.mark.parametrize(
@@ -401,6 +405,12 @@ def test_completion_loads_nothing_heavy(line: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("_MACHINE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", line)
     assert _heavy_modules(()) == "[]"
+
+
+@pytest.mark.parametrize("driver", registry.DRIVERS)
+def test_a_drivers_options_are_shown_without_its_library(driver: str) -> None:
+    for words in (("create", "-d", driver, "--help"), ("drivers", driver)):
+        assert _loaded(words, (*HEAVY, *SDKS)) == "[]"
 
 
 def _heavy_modules(words: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from machine import registry
 from machine.paths import cache_root, user_templates
 from tests.integration.test_cli import ROOT, machine
 
@@ -26,7 +27,11 @@ CANDIDATES = [
     ("machine -s other ssh ", ["far"]),
     ("machine create --resume wo", ["worker1", "worker2"]),
     ("machine create w", []),
-    ("machine create -d l", ["libvirt"]),
+    ("machine create -d ", sorted([*registry.DRIVERS, "folder"])),
+    ("machine create -d lib", ["libvirt"]),
+    ("machine drivers fol", ["folder"]),
+    ("machine layer build -d fol", ["folder"]),
+    ("machine snapshot take w", ["web", "worker1", "worker2"]),
     (
         "machine create -d libvirt --libvirt-m",
         ["--libvirt-machine-type", "--libvirt-memory"],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from machine.driver import Driver
-from machine.errors import PreflightError
+from machine.errors import DriverError, PreflightError
 from machine.flags import option
-from machine.model import Address, Can, State, VmSpec
+from machine.model import Address, Can, Snapshot, State, VmSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class FolderFacts:
 
 class FolderDriver(Driver[FolderConfig, FolderFacts]):
     name: ClassVar[str] = "folder"
-    can: ClassVar[Can] = Can.POWER | Can.KILL | Can.IDENTITY
+    can: ClassVar[Can] = Can.POWER | Can.KILL | Can.IDENTITY | Can.SNAPSHOT
     config_type: ClassVar[type[FolderConfig]] = FolderConfig
     facts_type: ClassVar[type[FolderFacts]] = FolderFacts
 
@@ -66,6 +67,34 @@ class FolderDriver(Driver[FolderConfig, FolderFacts]):
 
     def kill(self) -> None:
         self._state.write_text(State.STOPPED)
+
+    @property
+    def _disk(self) -> Path:
+        disk = self._state.with_name("disk")
+        disk.touch()
+        return disk
+
+    def _kept(self, name: str) -> Path:
+        kept = self._state.with_name("kept") / name
+        if not kept.exists():
+            raise DriverError(f"There is no {name}")
+        return kept
+
+    def snapshot(self, name: str) -> None:
+        folder = self._state.with_name("kept")
+        folder.mkdir(exist_ok=True)
+        with (folder / name).open("x") as kept:
+            kept.write(self._disk.read_text())
+
+    def snapshots(self) -> Sequence[Snapshot]:
+        kept = self._state.with_name("kept").glob("*")
+        return [Snapshot(each.name) for each in sorted(kept, key=lambda path: path.stat().st_ctime)]
+
+    def restore(self, name: str) -> None:
+        self._disk.write_text(self._kept(name).read_text())
+
+    def delete_snapshot(self, name: str) -> None:
+        self._kept(name).unlink()
 
     def remove(self) -> None:
         shutil.rmtree(self._state.parent, ignore_errors=True)
