@@ -73,7 +73,7 @@ class TestAmazonec2Driver(DriverContract):
 
 
 def test_an_instance_has_what_was_asked_for(tmp_path: Path, moto: str) -> None:
-    given = {
+    given: dict[str, Any] = {
         "instance_type": "t4g.small",
         "tags": "team,red",
         "open_port": ("80", "53/udp"),
@@ -188,7 +188,7 @@ def test_another_accounts_credentials_do_not_make_it_gone(
     keys = {"access_key": "AccessKeyId", "secret_key": "SecretAccessKey"}
     for key, name in {**keys, "session_token": "SessionToken"}.items():
         (driver.host.folder / key).write_text(role[name])
-    others = {key: f"file:{key}" for key in (*keys, "session_token")}
+    others: dict[str, Any] = {key: f"file:{key}" for key in (*keys, "session_token")}
     stranger = Made(driver.host, dataclasses.replace(driver.config, **others), driver.facts)
     assert stranger.state() is State.UNKNOWN
     assert "999999999999" in stranger.explain()

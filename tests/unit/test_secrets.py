@@ -97,7 +97,7 @@ def test_references_are_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert secret.resolve("env:PLACE") == "second"
     (tmp_path / "key").write_text(f"{VALUE}\n")
     assert secret.resolve(f"file:{tmp_path}/key") == VALUE
-    keyring.set_keyring(Ring())
+    keyring.set_keyring(Ring())  # type: ignore[no-untyped-call]
     assert secret.resolve("keyring:cloud/me") == VALUE
     assert redact(VALUE) == "***"
 
@@ -112,7 +112,7 @@ def test_references_are_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     ],
 )
 def test_what_is_missing_is_named(reference: str, words: str) -> None:
-    keyring.set_keyring(Ring())
+    keyring.set_keyring(Ring())  # type: ignore[no-untyped-call]
     with pytest.raises(SecretMissing, match=words) as caught:
         secret.resolve(reference)
     assert VALUE not in f"{caught.value.brief} {caught.value.details} {caught.value.hint}"
