@@ -17,8 +17,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from machine import keys, seed
-from machine.engine import ServerTls
-from machine.model import BundleKind, EngineOptions, FirstBoot, Identity, Image, Nic
+from machine.engine import ServerTls, Settings
+from machine.model import BundleKind, FirstBoot, Identity, Image, Nic
 from machine.runtime.bundle import Bundle
 from machine.runtime.docker.engine import DockerEngine
 from machine.ssh import known_hosts_line
@@ -139,7 +139,7 @@ def _first_boot(folder: Path, nic: Nic) -> tuple[bytes, str]:
         authorized_keys=(user.public,),
         host_key=host.private,
         host_key_public=host.public,
-        files=DockerEngine.first_boot(BundleKind.PACKAGES, EngineOptions(), {}, tls),
+        files=DockerEngine.first_boot(BundleKind.PACKAGES, Settings(tls, DockerEngine.port)),
     )
     return seed.first_boot(FirstBoot.IDENTITY, identity, [nic])
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from machine.errors import BadOption, EngineUnreachable
-from machine.model import Address, EngineInfo, EngineOptions, GuestFile, TlsFiles
+from machine.model import Address, EngineInfo, EngineOptions, FileChange, GuestFile, TlsFiles
 from machine.wait import Deadline
 
 if TYPE_CHECKING:
@@ -63,12 +63,35 @@ class ServerTls:
     key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an engine is to be on one host."""
+
+    tls: ServerTls
+    port: int  # of its TLS listener
+    options: EngineOptions = field(default_factory=EngineOptions)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    adopt: bool = False  # its own configuration stays: only TLS and the listener are ours
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Everything on a host that installing, configuring and starting an engine may change."""
+
+    files: tuple[str, ...]
+    trees: tuple[str, ...]  # folders that hold nothing but the engine's programs
+    units: tuple[str, ...]  # its services, in the order to stop them
+    group: str  # whoever is in it may use the engine
+    data: tuple[str, ...]  # what belongs to its user: never touched
+    erasers: tuple[str, ...] = ()  # programs by which packages delete that when they are purged
+
+
 class Engine(ABC):
     """One container runtime on one guest. Every method may be called twice; none uses the network
     from inside the guest."""
 
     name: ClassVar[str]
-    port: ClassVar[int]  # its TLS listener
+    port: ClassVar[int]  # of its TLS listener, unless another is asked for
     service: ClassVar[str]  # what its log is found under on a guest
     unit: ClassVar[str]  # what the service manager starts it by
     door: ClassVar[str] = ""
@@ -89,7 +112,8 @@ class Engine(ABC):
 
     @abstractmethod
     def installed_version(self) -> str | None:
-        """The version that is installed on the guest; None if there is none."""
+        """The version that is installed on the guest; None if there is none. Raises EngineError for
+        one that is there and does not run."""
 
     @abstractmethod
     def install(self, folder: str, kind: str) -> None:
@@ -98,9 +122,24 @@ class Engine(ABC):
         nothing. Killed in between, ``installed_version`` is None or the call is repeated."""
 
     @abstractmethod
-    def configure(self, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls) -> bool:
-        """Write daemon configuration, TLS files and unit drop-in; True if anything changed.
-        Keys of the user's that are already in the configuration are kept. Does not restart."""
+    def changes(self, settings: Settings, kind: str = "") -> Sequence[FileChange]:
+        """What ``configure`` would write: daemon configuration, TLS files, the listener. Keys of
+        the user's that are already in the configuration are kept. Only looks. ``kind`` is of the
+        bundle that the engine is still to be installed from, where there is none yet. Raises
+        EngineError for what of the user's does not go with it, and says what to do."""
+
+    @abstractmethod
+    def configure(self, settings: Settings) -> bool:
+        """Make the ``changes``; True if there were any. Does not restart."""
+
+    @abstractmethod
+    def footprint(self) -> Footprint:
+        """What may be changed on this host, whatever the settings are and whatever it is installed
+        from."""
+
+    def at_stake(self) -> str:
+        """What ends when it is restarted now, in a few words; "" where nothing does."""
+        return ""
 
     @classmethod
     def boots_configured(cls, options: EngineOptions) -> bool:
@@ -109,11 +148,10 @@ class Engine(ABC):
         return False
 
     @classmethod
-    def first_boot(
-        cls, kind: str, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls
-    ) -> tuple[GuestFile, ...]:
-        """What ``configure`` would write on a host that has the engine from a bundle of ``kind``
-        and ran it never, and what starts it at every boot. Called when ``boots_configured``."""
+    def first_boot(cls, kind: str, settings: Settings) -> tuple[GuestFile, ...]:
+        """What ``configure`` would write on a host with systemd that has the engine from a bundle
+        of ``kind`` and ran it never, and what starts it at every boot. Called when
+        ``boots_configured``."""
         raise NotImplementedError
 
     @classmethod
@@ -125,7 +163,7 @@ class Engine(ABC):
     @abstractmethod
     def restart(self) -> None:
         """Start it with the configuration as it is now, at every boot too. If it does not come up
-        with a changed configuration, put the old one back and raise EngineError."""
+        with a changed configuration, and did with the old one, put that back. Raises EngineError."""
 
     @classmethod
     @abstractmethod
@@ -151,7 +189,8 @@ class Engine(ABC):
     @classmethod
     def url(cls, address: Address) -> str:
         """What a client is pointed at: "tcp://HOST:PORT"."""
-        host = f"[{address.host}]" if ":" in address.host else address.host
+        at = address.engine_at
+        host = f"[{at}]" if ":" in at else at
         return f"tcp://{host}:{address.engine_port}"
 
     @classmethod

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 from machine import registry
 from machine.driver import Driver, HostRef
 from machine.engine import Engine
-from machine.errors import EngineError, HostGone, HostNotRunning
+from machine.errors import EngineError, GuestError, HostError, HostGone, HostNotRunning
 from machine.events import Reporter
 from machine.flags import as_dict, from_dict
-from machine.model import Address, EngineInfo, Login, Setup, Source, State, TlsFiles
+from machine.model import Address, Can, EngineInfo, Login, Setup, Source, State, TlsFiles
 from machine.paths import MachineFolder
 from machine.record import Block, Record
 from machine.store import Store
@@ -107,7 +107,10 @@ class Host:
                 hint=f"Forget it with: machine rm {self.name}",
             )
         if state is not State.RUNNING:
-            raise HostNotRunning(self.name, state)
+            exc = HostNotRunning(self.name, state)
+            if Can.POWER not in self.driver.can:
+                exc.details, exc.hint = self.driver.explain(), ""
+            raise exc
 
     def ask(self, *, timeout: float = 20) -> EngineInfo:
         """The engine's own answer over mutual TLS, from here. Raises EngineUnreachable, and
@@ -121,14 +124,27 @@ class Host:
         self.driver.connect()
         return self.engine.probe(self.address(), self.tls, timeout=timeout)
 
+    def require_ours(self) -> None:
+        """Raises HostError for a host that nothing is to be changed on."""
+        if self.driver.source is Source.ENGINE or self.setup is Setup.REGISTER:
+            raise HostError(
+                f'"{self.name}" is only registered here: nothing on it is changed',
+                hint=f"To have its engine set up: machine rm {self.name}, then create it with --adopt",
+            )
+
     def client_env(self) -> dict[str, str | None]:
         """The variables that make the engine's client talk to this machine."""
         return self.engine.client_env(self.url(), self.folder.root)
 
     def guest(self, *, timeout: float = 20) -> SshGuest:
-        """Log in; a context manager. Raises GuestUnreachable, HostKeyMismatch."""
+        """Log in; a context manager. Raises GuestUnreachable, HostKeyMismatch, GuestError."""
         from machine import ssh
 
+        if self.driver.source is Source.ENGINE:
+            raise GuestError(
+                f'No login to "{self.name}" is known: only its engine is',
+                hint="The generic driver knows hosts by their SSH",
+            )
         return ssh.connect(self.address(), self.login, timeout=timeout)
 
     def save(self) -> None:

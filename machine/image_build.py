@@ -38,6 +38,11 @@ PACKAGES: Final = (
     "systemd-timesyncd",
     "udev",
 )
+MODULES: Final = {
+    "virtio": ("virtio_pci", "virtio_blk", "ext4"),
+    "others": ("sd_mod", "sr_mod", "isofs", "ahci", "ata_piix", "virtio_scsi"),
+}
+"""What reaches the root disk: loaded always, and only where it is on no virtio disk."""
 _SHIPPED: Final = shipped_templates() / "_images" / "debian"
 _AS_ROOT: Final = ("unshare", "--map-root-user", "--map-auto", "--")
 ROOT_MIB: Final = 3072
@@ -90,7 +95,8 @@ def build_debian(release: str, work: Path, report: Reporter) -> str:
 
 def recipe() -> str:
     """What a built image owes to this version of ours, besides its packages: layers rest on it."""
-    digest = hashlib.sha256(" ".join(PACKAGES).encode())
+    modules = (name for names in MODULES.values() for name in names)
+    digest = hashlib.sha256(" ".join((*PACKAGES, *modules)).encode())
     for script in ("finish.sh", "seal.sh", "init.sh"):
         digest.update((_SHIPPED / script).read_bytes())
     return digest.hexdigest()[:16]
@@ -151,18 +157,20 @@ def apt_mirror() -> str:
 
 def initramfs(modules: Path) -> bytes:
     """busybox, the modules that reach the root disk, and init.sh, as an uncompressed cpio."""
-    wanted = list(module_files(modules, ("virtio_pci", "virtio_blk", "ext4")))
-    names = [path.name.removesuffix(".xz") for path in wanted]
     busybox = command.which("busybox")
     assert busybox  # check() was called
     files = {
         "bin/busybox": Path(busybox).read_bytes(),
         "init": (_SHIPPED / "init.sh").read_bytes(),
-        "modules/order": "\n".join(names).encode(),
     }
-    for path, name in zip(wanted, names, strict=True):
-        content = path.read_bytes()
-        files[f"modules/{name}"] = lzma.decompress(content) if path.suffix == ".xz" else content
+    for group, wanted in MODULES.items():
+        order = []
+        for path in module_files(modules, wanted):
+            name = path.name.removesuffix(".xz")
+            content = path.read_bytes()
+            files[f"modules/{name}"] = lzma.decompress(content) if path.suffix == ".xz" else content
+            order.append(name)
+        files[f"modules/{group}"] = "\n".join(order).encode()
     folders = ("bin", "dev", "modules", "proc", "sys")
     return cpio([(name, None) for name in folders] + sorted(files.items()))
 

@@ -78,6 +78,11 @@ class Address:
     host: str
     ssh_port: int = 22
     engine_port: int = 2376
+    engine_host: str = ""  # where the engine is reached elsewhere than sshd: a tunnel
+
+    @property
+    def engine_at(self) -> str:
+        return self.engine_host or self.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,20 @@ class GuestFile:
     content: bytes = field(default=b"", repr=False)  # may be a key
     mode: int = 0o644
     link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file of a host's that is to have another content."""
+
+    path: str
+    before: bytes | None = field(repr=False)  # None: there is none
+    after: bytes = field(repr=False)
+    mode: int = 0o644
+
+    @property
+    def is_secret(self) -> bool:
+        return not self.mode & 0o077
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,34 +4,98 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from machine.errors import GuestError
 from machine.guest import Guest
-from machine.model import OsRelease
+from machine.model import GuestFile, OsRelease
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """How a service is on a guest at this moment."""
+
+    enabled: bool  # starts at every boot
+    active: bool
 
 
 class Provisioner(ABC):
-    """One family of systems, on one guest. Every primitive may be called twice."""
+    """One family of systems, on one guest. Every primitive may be called twice. A service is called
+    as systemd calls its unit ("docker.service"); other managers know it without the ending."""
 
     name: ClassVar[str]
     ids: ClassVar[frozenset[str]]  # os-release IDs (and what ID_LIKE may name)
+    services: ClassVar[str]  # its service manager: which definitions of an engine's are for it
 
     def __init__(self, guest: Guest, release: OsRelease) -> None:
         self.guest = guest
         self.release = release
 
-    @abstractmethod
     def install_packages(self, folder: str) -> None:
         """Install the package files in ``folder`` on the guest, without a repository and without
-        starting any service. What is there already in the same or a newer version stays."""
+        starting any service. What is there already in the same or a newer version stays. Raises
+        GuestError for a family that there are no bundles of packages for."""
+        raise GuestError(
+            f"Packages cannot be installed on {self.release.pretty_name or self.release.id} yet",
+            hint='Use upstream\'s own archive: --bundle static, or bundle = "static" in the template',
+        )
+
+    def packages(self) -> frozenset[str]:
+        """Names of the packages that are installed; none for a family that we install none on."""
+        return frozenset()
+
+    def remove_packages(self, names: Collection[str]) -> None:
+        """Take packages away, and leave their configuration. What others need stays."""
+        return
+
+    def purge_packages(self, names: Collection[str]) -> None:
+        """Take away what ``remove_packages`` left of them."""
+        return
+
+    def is_cut_off(self) -> bool:
+        """Whether an installation of packages was begun and did not come to its end."""
+        return False
+
+    def service_files(self, definitions: Path) -> Mapping[str, Path]:
+        """Where on the guest the definitions of an engine's services belong: those in the
+        sub-folder of ``definitions`` that is named after the service manager (`systemd/`)."""
+        found = sorted((definitions / self.services).glob("*"))
+        return {f"{self.service_folder}/{path.name}": path for path in found}
+
+    @property
+    @abstractmethod
+    def service_folder(self) -> str:
+        """Where the service manager looks for what the administrator installed."""
 
     @abstractmethod
     def install_service(self, definitions: Path) -> None:
-        """Put the definitions of an engine's services in place, for what came without: the files
-        of the sub-folder of ``definitions`` that is named after the family's service manager
-        (`systemd/`). Enables and starts nothing. Raises GuestError if there is no such folder."""
+        """Put the ``service_files`` in place, for what came without any. Enables and starts
+        nothing. Raises GuestError if there are none."""
+
+    @abstractmethod
+    def service_arguments(self, unit: str) -> str | None:
+        """What a service's own definition starts it with, its program's name left out, as if there
+        were no ``override_service``; None where there is no such service."""
+
+    @abstractmethod
+    def override_service(
+        self, unit: str, arguments: Sequence[str], *, program: str = "", env: Sequence[str] = ()
+    ) -> GuestFile:
+        """The file, as it should be, that makes a service be started with other arguments, and
+        with variables (K=V): ``program`` with these alone, or, where none is given, as its own
+        definition has it with these behind. Changes nothing. Raises GuestError where that cannot
+        be."""
+
+    @abstractmethod
+    def overrides(self, unit: str) -> Sequence[str]:
+        """Every path that ``override_service`` may answer with."""
+
+    @abstractmethod
+    def service_state(self, unit: str) -> ServiceState | None:
+        """None where there is no such service."""
 
     @abstractmethod
     def enable_service(self, unit: str) -> None:
@@ -46,11 +110,28 @@ class Provisioner(ABC):
         """Start or restart it, and return when it is up. Raises CommandFailed with its log's tail."""
 
     @abstractmethod
-    def reload_services(self) -> None:
-        """Make the service manager read changed unit files."""
+    def stop_service(self, unit: str) -> None:
+        """Stop it now. One that does not run, or is not there, is fine."""
 
     @abstractmethod
-    def set_hostname(self, hostname: str) -> None: ...
+    def reload_services(self) -> None:
+        """Make the service manager read changed definitions."""
+
+    def has_socket(self, unit: str) -> bool:
+        """Whether the service manager opens a socket ("docker.socket") and hands it over."""
+        return False
+
+    def set_hostname(self, hostname: str) -> None:
+        name = shlex.quote(hostname)
+        self.guest.script(
+            f'[ "$(cat /etc/hostname)" = {name} ] || echo {name} > /etc/hostname\n'
+            f'[ "$(uname -n)" = {name} ] || echo {name} > /proc/sys/kernel/hostname\n'
+            f"grep -qw -e {name} /etc/hosts || echo 127.0.1.1 {name} >> /etc/hosts\n",
+            sudo=True,
+        )
+
+    def has_group(self, name: str) -> bool:
+        return self.guest.run("grep", "-q", f"^{name}:", "/etc/group", check=False).ok
 
     def ensure_group(self, name: str) -> None:
         """Make a system group if there is none (shadow's groupadd, or else busybox's addgroup)."""
@@ -59,6 +140,16 @@ class Provisioner(ABC):
             f"grep -q ^{group}: /etc/group && exit 0\n"
             f"if command -v groupadd >/dev/null; then groupadd --system {group}\n"
             f"else addgroup -S {group}; fi\n",
+            sudo=True,
+        )
+
+    def remove_group(self, name: str) -> None:
+        """If it is there (shadow's groupdel, or else busybox's delgroup)."""
+        group = shlex.quote(name)
+        self.guest.script(
+            f"grep -q ^{group}: /etc/group || exit 0\n"
+            f"if command -v groupdel >/dev/null; then groupdel {group}\n"
+            f"else delgroup {group}; fi\n",
             sudo=True,
         )
 

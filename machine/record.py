@@ -12,7 +12,7 @@ from typing import Any
 
 from machine.compat import migrate
 from machine.errors import RecordDamaged
-from machine.model import Address, EngineOptions
+from machine.model import Address, EngineOptions, Login
 from machine.paths import MachineFolder, StoreFolder
 
 SCHEMA = 1
@@ -51,6 +51,7 @@ class Block:
     warm: bool = False  # a warm start was asked for
     context: bool = False  # the engine's client knows it by name
     ssh_config: bool = False
+    ssh_key: str = ""  # the user's own, where there is none of ours
     setup: str = "install"  # what is done to a host that was there before: model.Setup
     engine_port: int = 0  # where its engine listens; 0: its usual one
     restored: bool = False  # to a snapshot: what the guest has may be older than this record
@@ -100,6 +101,12 @@ class Record:
         driver = self.raw["Driver"]
         driver["IPAddress"], driver["SSHPort"] = address.host, address.ssh_port
         driver["EnginePort"] = address.engine_port
+
+    def note_login(self, login: Login) -> None:
+        """Likewise, where it is not with the key that was made for the machine."""
+        self.raw["Driver"]["SSHUser"] = login.user
+        if self.block is not None and login.keys:
+            self.block.ssh_key = str(login.keys[0])
 
     def place(self, store: StoreFolder) -> None:
         """Write the store's present folder into the absolute paths that other tools read."""
@@ -271,7 +278,7 @@ def _driver_paths(
         key = str((raw.get("Driver") or {}).get("SSHKeyPath") or "")
         name = key.rpartition("/")[2] or "id_rsa"
         return {"StorePath": str(store.root), "SSHKeyPath": str(folder.root / name)}
-    return {"StorePath": str(store.root), "SSHKeyPath": str(folder.ssh_key)}
+    return {"StorePath": str(store.root), "SSHKeyPath": block.ssh_key or str(folder.ssh_key)}
 
 
 def _auth_paths(store: StoreFolder, folder: MachineFolder) -> dict[str, Any]:

@@ -20,13 +20,19 @@ if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
 
 DISTRIBUTION: Final = "machine-vm"
 DRIVERS: Final = {
+    "generic": "machine.drivers.generic.driver:GenericDriver",
     "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
+    "none": "machine.drivers.none:NoneDriver",
 }
 ENGINES: Final = {
     "docker": "machine.runtime.docker.engine:DockerEngine",
 }
 PROVISIONERS: Final = {
     "debian": "machine.provisioners.debian:Debian",
+    "redhat": "machine.provisioners.redhat:RedHat",
+    "suse": "machine.provisioners.suse:Suse",
+    "alpine": "machine.provisioners.alpine:Alpine",
+    "arch": "machine.provisioners.arch:Arch",
 }
 SHELLS: Final = {
     "posix": "machine.shells.posix",

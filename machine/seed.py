@@ -13,7 +13,8 @@ from typing import Any, Final
 from machine.model import FirstBoot, GuestFile, Identity, Nic
 
 IDENTITY_LABEL: Final = "machine-identity"
-"""The disk's serial that the initramfs looks for (at most 20 characters on virtio-blk)."""
+"""What the initramfs looks for: a disk's serial (at most 20 characters on virtio-blk), or the volume
+label of a DVD (at most 32)."""
 IDENTITY_SIZE: Final = 1 << 20
 """Bytes of that disk, always: a machine that starts from saved memory knows it by the size of then."""
 NOCLOUD_LABEL: Final = "machine-seed"
@@ -68,6 +69,25 @@ def identity_tar(identity: Identity, nics: Sequence[Nic]) -> bytes:
     return content.ljust(IDENTITY_SIZE, b"\0")
 
 
+def identity_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
+    """The identity tar on a DVD, for hypervisors whose disks have no serial of our choice. As secret
+    as the tar is."""
+    import pycdlib
+
+    content = identity_tar(identity, nics)
+    iso = pycdlib.PyCdlib()
+    iso.new(vol_ident=IDENTITY_LABEL)
+    iso.add_fp(io.BytesIO(content), len(content), "/IDENTITY.TAR;1")  # Linux shows identity.tar
+    return _written(iso)
+
+
+def _written(iso: Any) -> bytes:
+    out = io.BytesIO()
+    iso.write_fp(out)
+    iso.close()
+    return out.getvalue()
+
+
 def _add(tar: tarfile.TarFile, file: GuestFile) -> None:
     member = tarfile.TarInfo(file.path.lstrip("/"))
     if file.link:
@@ -99,10 +119,7 @@ def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
             rr_name=name,
             joliet_path=f"/{name}",
         )
-    out = io.BytesIO()
-    iso.write_fp(out)
-    iso.close()
-    return out.getvalue()
+    return _written(iso)
 
 
 def user_data(identity: Identity) -> str:

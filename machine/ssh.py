@@ -78,21 +78,25 @@ def connect(address: Address, login: Login, *, timeout: float = 20) -> SshGuest:
     return SshGuest(transport, login.user, login.sudo_password)
 
 
-def host_key(address: Address, *, jump: str = "", timeout: float = 20) -> str:
+def host_key(
+    address: Address, *, jump: str = "", kinds: Sequence[str] = (), timeout: float = 20
+) -> str:
     """The public key that answers at an address now ("ssh-ed25519 AAAA..."): to be compared with
-    something, before it is pinned. Nobody logs in. Raises GuestUnreachable."""
+    something, before it is pinned. ``kinds`` are asked for before others. Nobody logs in. Raises
+    GuestUnreachable."""
     with _transport(address, jump, timeout) as transport:
-        kinds = transport.get_security_options().key_types
-        transport.get_security_options().key_types = sorted(kinds, key=_rank)
+        options = transport.get_security_options()
+        options.key_types = sorted(options.key_types, key=lambda kind: _rank(kind, kinds))
         transport.start_client(timeout=timeout)
         found = transport.get_remote_server_key()
         transport.close()
     return f"{found.get_name()} {found.get_base64()}"
 
 
-def _rank(kind: str) -> int:
-    """Of a kind of host key: ed25519 is asked for first, RSA last."""
-    return (kind != "ssh-ed25519") + kind.startswith(("rsa", "ssh-rsa"))
+def _rank(kind: str, wanted: Sequence[str]) -> tuple[bool, bool, bool]:
+    """Of a kind of host key's signature: what is wanted first, then ed25519, RSA last."""
+    is_rsa = kind.startswith(("rsa", "ssh-rsa"))
+    return ("ssh-rsa" if is_rsa else kind) not in wanted, kind != "ssh-ed25519", is_rsa
 
 
 def fingerprint(public: str) -> str:
@@ -223,42 +227,36 @@ def _is_sealed(text: str) -> bool:
     return False
 
 
-def _options(login: Login) -> dict[str, str]:
+def _options(login: Login) -> list[tuple[str, str]]:
     """ssh_config(5): the same login, and the same pinned key, for the ssh program. A blank in a
     path needs quotes there, and a % is doubled."""
 
     def quoted(path: Path) -> str:
         return '"' + str(path).replace("%", "%%") + '"'
 
-    options = {
-        "HostKeyAlias": ALIAS,
-        "UserKnownHostsFile": quoted(login.known_hosts),
-        "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": "yes",
-        "UpdateHostKeys": "no",
-        "LogLevel": "ERROR",
-    }
-    if not login.agent:
-        options["IdentitiesOnly"] = "yes"
-    if login.keys:
-        options["IdentityFile"] = quoted(login.keys[0])
-    if login.jump:
-        options["ProxyJump"] = login.jump
-    return options
+    options = [
+        ("HostKeyAlias", ALIAS),
+        ("UserKnownHostsFile", quoted(login.known_hosts)),
+        ("GlobalKnownHostsFile", "/dev/null"),
+        ("StrictHostKeyChecking", "yes"),
+        ("UpdateHostKeys", "no"),
+        ("IdentitiesOnly", "no" if login.agent else "yes"),
+        *(("IdentityFile", quoted(key)) for key in login.keys),
+        ("LogLevel", "ERROR"),
+    ]
+    return [*options, ("ProxyJump", login.jump)] if login.jump else options
 
 
 def ssh_command(address: Address, login: Login, words: Sequence[str]) -> list[str]:
     """The ssh program's words for the same login: for terminals, and for its own options."""
-    options = [
-        part for name, value in _options(login).items() for part in ("-o", f"{name}={value}")
-    ]
+    options = [part for name, value in _options(login) for part in ("-o", f"{name}={value}")]
     return ["ssh", *options, "-p", str(address.ssh_port), f"{login.user}@{address.host}", *words]
 
 
 def config_entry(name: str, address: Address, login: Login) -> str:
     """The same login as a section of ssh_config(5), to be included by the user's own."""
-    where = {"HostName": address.host, "Port": str(address.ssh_port), "User": login.user}
-    lines = [f"    {key} {value}" for key, value in (where | _options(login)).items()]
+    where = [("HostName", address.host), ("Port", str(address.ssh_port)), ("User", login.user)]
+    lines = [f"    {key} {value}" for key, value in (*where, *_options(login))]
     return "\n".join([f"Host {name}", *lines, ""])
 
 

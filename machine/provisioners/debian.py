@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import Final
 
 from machine.errors import CommandFailed
@@ -39,6 +40,19 @@ for file in *.deb; do
 done
 [ -z "$wanted" ] || patiently --install $wanted
 """
+_REMOVE: Final = """
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+dpkg --remove {names} >/dev/null || true
+"""
+_PURGE: Final = """
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+left=''
+for name in {names}; do
+    state=$(dpkg-query --show --showformat='${{db:Status-Status}}' "$name" 2>/dev/null || true)
+    [ "$state" != config-files ] || left="$left $name"
+done
+[ -z "$left" ] || dpkg --purge $left >/dev/null
+"""
 
 
 class Debian(Systemd):
@@ -52,3 +66,27 @@ class Debian(Systemd):
             raise CommandFailed(
                 "Installing the engine's packages failed", code=exc.code, details=exc.details
             ) from exc
+
+    def packages(self) -> frozenset[str]:
+        shown = self.guest.run(
+            "dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n"
+        )
+        lines = (line.split() for line in shown.stdout.splitlines())
+        return frozenset(name for state, name in lines if state == "installed")
+
+    def remove_packages(self, names: Collection[str]) -> None:
+        """dpkg keeps what others depend on, and ends with a code then: that is no failure here."""
+        if names:
+            self.guest.script(
+                _REMOVE.format(names=shlex.join(sorted(names))), sudo=True, timeout=600
+            )
+
+    def purge_packages(self, names: Collection[str]) -> None:
+        """Only what is removed: what others depend on stays whole."""
+        if names:
+            self.guest.script(
+                _PURGE.format(names=shlex.join(sorted(names))), sudo=True, timeout=600
+            )
+
+    def is_cut_off(self) -> bool:
+        return bool(self.guest.run("dpkg", "--audit", check=False).stdout.strip())

@@ -3,27 +3,71 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
+from machine import systemd
 from machine.errors import CommandFailed, GuestError
-from machine.provisioner import Provisioner
+from machine.model import GuestFile
+from machine.provisioner import Provisioner, ServiceState
 
 UNITS: Final = "/usr/local/lib/systemd/system"
 """Where systemd.unit(5) looks for units of what the administrator installed: before those of the
 distribution's packages, after /etc."""
+OURS: Final = (systemd.FIRST, systemd.LAST)
 
 
 class Systemd(Provisioner):
-    """Services and host name by systemctl and hostnamectl's files; packages are the family's own."""
+    """Services by systemctl; packages are the family's own."""
+
+    services: ClassVar[str] = "systemd"
+
+    @property
+    def service_folder(self) -> str:
+        return UNITS
 
     def install_service(self, definitions: Path) -> None:
-        units = sorted((definitions / "systemd").glob("*"))
-        if not units:
+        files = self.service_files(definitions)
+        if not files:
             raise GuestError("This engine has no service definitions for systemd")
-        for unit in units:
-            self.guest.put(unit, f"{UNITS}/{unit.name}")
+        for path, unit in files.items():
+            self.guest.put(unit, path)
         self.reload_services()
+
+    def service_arguments(self, unit: str) -> str | None:
+        shown = self._cat(unit)
+        if shown is None:
+            return None
+        return systemd.command_of(shown, without=OURS).partition(" ")[2].strip()
+
+    def override_service(
+        self, unit: str, arguments: Sequence[str], *, program: str = "", env: Sequence[str] = ()
+    ) -> GuestFile:
+        shown = self._cat(unit) or ""
+        command = systemd.joined([program, *arguments])
+        if not program:
+            own = systemd.command_of(shown, without=OURS)
+            if not own:
+                raise GuestError(f"There is no service {unit} on the host that starts a program")
+            command = f"{own} {systemd.joined(arguments)}"
+        late = systemd.is_overruled(shown, name=systemd.FIRST)
+        return systemd.drop_in(unit, command, env, systemd.LAST if late else systemd.FIRST)
+
+    def overrides(self, unit: str) -> Sequence[str]:
+        return [f"{systemd.FOLDER}/{unit}.d/{name}" for name in OURS]
+
+    def service_state(self, unit: str) -> ServiceState | None:
+        shown = self.guest.run(
+            "systemctl", "show", "-p", "LoadState,ActiveState,UnitFileState", unit, check=False
+        )
+        said = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+        if said.get("LoadState", "not-found") == "not-found":
+            return None
+        return ServiceState(
+            enabled=said.get("UnitFileState", "").startswith("enabled"),
+            active=said.get("ActiveState") in ("active", "activating", "reloading"),
+        )
 
     def enable_service(self, unit: str) -> None:
         self.guest.run("systemctl", "enable", "--quiet", unit, sudo=True)
@@ -36,30 +80,23 @@ class Systemd(Provisioner):
         try:
             self.guest.run("systemctl", "restart", unit, sudo=True, timeout=timeout)
         except CommandFailed as exc:
-            log = self.guest.run(
-                "journalctl",
-                "-u",
-                unit,
-                "-n",
-                "20",
-                "--no-pager",
-                "-o",
-                "cat",
-                sudo=True,
-                check=False,
-            )
+            words = shlex.split("journalctl -n 20 --no-pager -o cat -u")
+            log = self.guest.run(*words, unit, sudo=True, check=False)
             raise CommandFailed(
                 f"The service {unit} did not start", code=exc.code, details=log.stdout.strip()
             ) from exc
 
+    def stop_service(self, unit: str) -> None:
+        if self.service_state(unit):
+            self.guest.run("systemctl", "stop", unit, sudo=True, timeout=120)
+
     def reload_services(self) -> None:
         self.guest.run("systemctl", "daemon-reload", sudo=True)
 
-    def set_hostname(self, hostname: str) -> None:
-        name = shlex.quote(hostname)
-        self.guest.script(
-            f'[ "$(cat /etc/hostname)" = {name} ] || echo {name} > /etc/hostname\n'
-            f'[ "$(uname -n)" = {name} ] || echo {name} > /proc/sys/kernel/hostname\n'
-            f"grep -qw -e {name} /etc/hosts || echo 127.0.1.1 {name} >> /etc/hosts\n",
-            sudo=True,
-        )
+    def has_socket(self, unit: str) -> bool:
+        return self._cat(unit) is not None
+
+    def _cat(self, unit: str) -> str | None:
+        """All of a unit's files; None where there are none."""
+        shown = self.guest.run("systemctl", "cat", unit, check=False)
+        return shown.stdout if shown.ok else None

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from machine import wait
-from machine.engine import Engine, ServerTls
+from machine.engine import Engine, ServerTls, Settings
 from machine.errors import BundleError, DriverError, GuestUnreachable, MachineError, StoreError
 from machine.host import Host, certs_lock
-from machine.model import BundleKind, EngineInfo, State
+from machine.model import BundleKind, EngineInfo, Setup, State
 from machine.provision_detect import detect
 from machine.provisioner import Provisioner
 from machine.runtime.bundle import Bundle, BundleCache, deliver, discard
@@ -26,6 +26,12 @@ CLOUD_INIT_STATUS: Final = "/run/cloud-init/status.json"
 CLOUD_INIT_RESULT: Final = "/run/cloud-init/result.json"
 """Written when all of its stages have ended (cloud-init's documentation, "Status")."""
 CLOUD_INIT_OFF: Final = "/etc/cloud/cloud-init.disabled"
+_OFF: Final = """
+touch {off}
+if command -v usermod >/dev/null; then groupadd -f docker; usermod -aG docker {user}
+else grep -q ^docker: /etc/group || addgroup -S docker; addgroup {user} docker; fi
+"""
+"""shadow's programs, or else busybox's."""
 
 
 @dataclass
@@ -71,12 +77,23 @@ class Session:
         host = self.host
         if fresh_certificate or not host.folder.server_cert.exists():
             issue_server_certificate(host)
-        return self.engine.configure(host.record.engine_options, labels(host), server_tls(host))
+        return self.engine.configure(settings(host, server_tls(host)))
 
 
 def labels(host: Host) -> dict[str, str]:
     """What docker-machine always labels an engine with."""
     return {"provider": host.record.driver_name}
+
+
+def settings(host: Host, tls: ServerTls) -> Settings:
+    """How the record says that the engine is to be."""
+    return Settings(
+        tls,
+        host.engine_port,
+        host.record.engine_options,
+        labels(host),
+        adopt=host.setup is Setup.ADOPT,
+    )
 
 
 def server_tls(host: Host) -> ServerTls:
@@ -181,9 +198,7 @@ def _close_cloud_init(guest: SshGuest) -> bytes | None:
     if not off and guest.get(CLOUD_INIT_RESULT) is None:
         return None
     # A user that the image brought along has none of the groups: cloud-init adds them to new ones.
-    guest.script(
-        f"touch {CLOUD_INIT_OFF}\ngroupadd -f docker\nusermod -aG docker {guest.user}\n", sudo=True
-    )
+    guest.script(_OFF.format(off=CLOUD_INIT_OFF, user=guest.user), sudo=True)
     return guest.get(CLOUD_INIT_STATUS) or b"{}"
 
 
@@ -226,7 +241,8 @@ def issue_server_certificate(host: Host) -> None:
     from machine.tls import Authority
 
     authority = Authority(host.store.folders.certs, certs_lock(host.store))
-    names = [host.name, host.address().host, "localhost", "127.0.0.1"]
+    address = host.address()
+    names = [host.name, address.host, address.engine_at, "localhost", "127.0.0.1"]
     cert, key = authority.issue_server([*names, *host.record.engine_options.tls_sans])
     write(host.folder.server_key, key)
     write(host.folder.server_cert, cert, mode=0o644)
@@ -237,7 +253,7 @@ def certificate_fits(host: Host) -> bool:
     from machine.tls import names_of
 
     path = host.folder.server_cert
-    return path.exists() and host.address().host in names_of(path.read_bytes())
+    return path.exists() and host.address().engine_at in names_of(path.read_bytes())
 
 
 def copy_client_certs(host: Host) -> None:

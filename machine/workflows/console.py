@@ -9,6 +9,7 @@ from typing import Final
 from machine import wait
 from machine.errors import MachineError
 from machine.host import Host
+from machine.model import Can
 
 TAIL_LINES: Final = 15
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r|\x1bc")
@@ -43,6 +44,8 @@ def explain(host: Host, details: str) -> str:
     parts = [details]
     try:
         parts.append(host.driver.explain())
+        if Can.CONSOLE not in host.driver.can:
+            return "\n".join(part for part in parts if part)
         log, _ = tail(host, TAIL_LINES)
         parts.append(f"Last lines of its console:\n{log}" if log else "Its console is empty.")
     except MachineError as exc:

@@ -172,7 +172,7 @@ def _finish(host: Host, *, keep: bool) -> None:
                 continue
             journal.step = name
             host.save()
-            with host.report.step(name, title):
+            with host.report.step(name, walk.title(name, title)):
                 work(walk)
             journal.done.append(name)
             host.save()
@@ -274,6 +274,10 @@ class Walk:
         """Whether the engine is there at the first boot, with its configuration."""
         host = self.host
         return bool(host.block.layers) and host.engine.boots_configured(host.record.engine_options)
+
+    def title(self, step: str, usual: str) -> str:
+        made = self.host.driver.source in (Source.IMAGE, Source.PROVIDER)
+        return usual if made else {"vm": "Taking it in", "boot": "Logging in"}.get(step, usual)
 
     def needless(self, step: str) -> bool:
         """Whether a step has nothing to do: because of what the driver's hosts are made of, or
@@ -457,16 +461,18 @@ def _make(walk: Walk, identity: Identity, media: tuple[Medium, ...]) -> None:
 def _engine_files(host: Host) -> tuple[GuestFile, ...]:
     """What the engine is to find at its first start, its own certificate among it."""
     bootstrap.issue_server_certificate(host)
-    return host.engine.first_boot(
-        host.block.bundle_kind,
-        host.record.engine_options,
-        bootstrap.labels(host),
-        bootstrap.server_tls(host),
-    )
+    settings = bootstrap.settings(host, bootstrap.server_tls(host))
+    return host.engine.first_boot(host.block.bundle_kind, settings)
 
 
 def _boot(walk: Walk) -> None:
     host = walk.host
+    if host.driver.source is Source.HOST:
+        walk.login = host.guest(timeout=30)
+        if host.setup is not Setup.REGISTER:
+            walk.login.run("true", sudo=True)  # whoever may not become root is told at once
+        host.block.user = walk.login.user
+        return
     try:
         walk.login = bootstrap.wait_for_ssh(host)
         if walk.has_cloud_init:
@@ -511,6 +517,7 @@ def _settle(walk: Walk) -> None:
     host.driver.settle()
     if host.driver.source in (Source.HOST, Source.ENGINE):
         host.record.note_address(host.address())
+        host.record.note_login(host.login)
     host.folder.host_key.unlink(missing_ok=True)
     entries.renew(host)
 

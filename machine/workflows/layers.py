@@ -13,7 +13,7 @@ from typing import Any
 
 from machine import image_build, registry
 from machine.chroot import ChrootGuest
-from machine.engine import ServerTls
+from machine.engine import ServerTls, Settings
 from machine.errors import MachineError, PreflightError, WarmRefused
 from machine.events import Reporter
 from machine.host import Host
@@ -181,10 +181,8 @@ def _not_warm(host: Host) -> str:
 def _rehearsal(host: Host) -> tuple[GuestFile, ...]:
     """What makes a machine warm: our scripts, and the engine's configuration without keys."""
     engine, here = host.engine, shipped_templates() / "warm"
-    nothing = ServerTls(b"", b"", b"")
-    configured = engine.first_boot(
-        host.block.bundle_kind, EngineOptions(), bootstrap.labels(host), nothing
-    )
+    nothing = Settings(ServerTls(b"", b"", b""), host.engine_port, labels=bootstrap.labels(host))
+    configured = engine.first_boot(host.block.bundle_kind, nothing)
     unit = (here / "machine-warm.service").read_text()
     for name, word in (("DOOR", engine.door), ("UNIT", engine.unit), ("USER", host.block.user)):
         unit = unit.replace(f"@{name}@", word)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from machine import wait
-from machine.errors import DriverError, HostError, HostGone, MachineError, TimedOut
+from machine.errors import (
+    DriverError,
+    GuestUnreachable,
+    HostError,
+    HostGone,
+    MachineError,
+    TimedOut,
+)
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
-from machine.model import State
+from machine.model import Can, State
 from machine.store import Store
 from machine.workflows import bootstrap, console, entries
 
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 STOP_TIMEOUT = 90
 """Seconds for a guest to shut down; 20 s were seen under emulation on a busy computer."""
 
@@ -54,7 +64,11 @@ def restart(
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
-        if known_state(host) not in (State.STOPPED, State.SAVED):
+        state = known_state(host)
+        if Can.POWER not in host.driver.can:
+            _reboot(host, timeout)
+            return
+        if state not in (State.STOPPED, State.SAVED):
             shut_down(host, timeout, force=force)
         bring_up(host)
 
@@ -120,6 +134,34 @@ def renew_certificate(host: Host) -> None:
         session.engine.restart()
     finally:
         session.close()
+
+
+def _reboot(host: Host, timeout: float) -> None:
+    """A host that nobody but itself can start is told to: what runs is told apart by the kernel's
+    boot_id (random(4))."""
+    host.require_ours()
+    host.require_running()
+    with host.report.step("reboot", "Rebooting"):
+        with host.guest() as guest:
+            before = guest.get(BOOT_ID)
+            guest.script("(sleep 1; reboot) >/dev/null 2>&1 </dev/null &\n", sudo=True)
+
+        def booted() -> bool:
+            try:
+                with host.guest(timeout=10) as guest:
+                    return guest.get(BOOT_ID) != before
+            except GuestUnreachable:
+                return False
+
+        wait.until(
+            f'"{host.name}" to be back',
+            booted,
+            timeout=max(timeout, host.block.boot_timeout),
+            most=3,
+            hint="Only its own console can tell more",
+        )
+    with host.report.step("engine", "Waiting for the engine"):
+        bootstrap.verify(host)
 
 
 def _compare(host: Host, *, renew: bool) -> None:

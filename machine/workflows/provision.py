@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from machine.errors import EngineError
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
+from machine.model import Setup
 from machine.store import Store
 from machine.workflows import bootstrap, entries, power
 
@@ -14,6 +16,7 @@ def provision(store: Store, name: str, emit: Emit = ignore) -> bool:
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
+        host.require_ours()
         host.require_running()
         with report.step("system", "Detecting the system"):
             session = bootstrap.Session.open(host)
@@ -30,6 +33,11 @@ def _bring_up(session: bootstrap.Session) -> bool:
     host, report = session.host, session.host.report
     changed = False
     if session.engine.installed_version() is None:
+        if host.setup is Setup.ADOPT:
+            raise EngineError(
+                f'The engine of "{host.name}" is gone: it was adopted, and came from elsewhere',
+                hint="Install it as it was, or remove the machine and create it without --adopt",
+            )
         with report.step("install", "Installing the engine"):
             changed = session.ensure_engine()
     with report.step("configure", "Configuring the engine"):
@@ -47,6 +55,7 @@ def regenerate_certs(store: Store, name: str, emit: Emit = ignore) -> None:
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
+        host.require_ours()
         host.require_running()
         bootstrap.copy_client_certs(host)
         entries.renew(host)

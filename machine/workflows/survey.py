@@ -164,7 +164,7 @@ def _by_engine(
     groups: dict[tuple[type[Engine], str], dict[str, tuple[Address, TlsFiles]]] = defaultdict(dict)
     for name, address in running.items():
         host = hosts[name]
-        groups[host.engine, _name(address.host)][name] = (address, host.tls)
+        groups[host.engine, _name(address.engine_at)][name] = (address, host.tls)
     return groups
 
 

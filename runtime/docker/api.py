@@ -129,7 +129,7 @@ def _asked(
 
 
 def _answer(address: Address, context: ssl.SSLContext) -> Waiting[bytes]:
-    host, answer = address.host, b""
+    host, answer = address.engine_at, b""
     with (  # the wrapped socket takes the descriptor over, so that each of the two may be closed
         (yield from _connected(address)) as plain,
         context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as channel,
@@ -147,7 +147,7 @@ def _answer(address: Address, context: ssl.SSLContext) -> Waiting[bytes]:
 def _connected(address: Address) -> Waiting[socket.socket]:
     """To the first of a name's addresses that takes a connection."""
     failure = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    found = socket.getaddrinfo(address.host, address.engine_port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(address.engine_at, address.engine_port, type=socket.SOCK_STREAM)
     for family, kind, protocol, _, target in found:
         plain = socket.socket(family, kind, protocol)
         try:
@@ -188,4 +188,4 @@ def _context(tls: TlsFiles, known: dict[tuple[bytes, ...], ssl.SSLContext]) -> s
 
 
 def _at(address: Address) -> str:
-    return f"{address.host}:{address.engine_port}"
+    return f"{address.engine_at}:{address.engine_port}"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from machine.engine import Archive, Engine, Recipe, ServerTls
+from machine import systemd
+from machine.engine import Archive, Engine, Footprint, Recipe, Settings
 from machine.errors import BadOption, CommandFailed, EngineError, EngineUnreachable
-from machine.model import Address, BundleKind, EngineInfo, EngineOptions, GuestFile, TlsFiles
-from machine.runtime.docker import context, static
+from machine.model import (
+    Address,
+    BundleKind,
+    EngineInfo,
+    EngineOptions,
+    FileChange,
+    GuestFile,
+    TlsFiles,
+)
+from machine.runtime.docker import context, listener, static
+from machine.runtime.docker.listener import CA, CERT, KEY
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
-DROP_IN: Final = "/etc/systemd/system/docker.service.d/10-machine.conf"
-CA, CERT, KEY = "/etc/docker/ca.pem", "/etc/docker/server.pem", "/etc/docker/server-key.pem"
+SOCKET_UNIT: Final = "docker.socket"
 CONTAINERD: Final = "/run/containerd/containerd.sock"
 """Of the packages' containerd, which is a service of its own."""
 
@@ -29,7 +38,8 @@ class DockerEngine(Engine):
     TLSConfig comes first in DaemonCli.start); a running one would have to be restarted for it."""
     archive: ClassVar[Archive | None] = static.ARCHIVE
 
-    _before: dict[str, bytes | None] | None = None  # configuration to go back to
+    _changed: Sequence[FileChange] = ()  # to go back from
+    _ran: bool = False  # before that
 
     @classmethod
     def recipe(cls, os_id: str, os_version: str) -> Recipe | None:
@@ -44,7 +54,15 @@ class DockerEngine(Engine):
             return None
         shown = self.guest.run(dockerd, "--version", sudo=True, check=False)
         words = shown.stdout.split()  # Docker version 26.1.5+dfsg1, build a72d7cd
-        return words[2].rstrip(",") if shown.ok and len(words) > 2 else None
+        if shown.ok and len(words) > 2:
+            return words[2].rstrip(",")
+        if self.provisioner.is_cut_off():
+            return None
+        raise EngineError(
+            "There is an engine on the host, and it does not run",
+            details=f"$ {dockerd} --version\n{(shown.stderr or shown.stdout).strip()}",
+            hint="Mend it there, or remove it: then one is installed",
+        )
 
     def install(self, folder: str, kind: str) -> None:
         if kind == BundleKind.STATIC:
@@ -52,36 +70,98 @@ class DockerEngine(Engine):
         else:
             self.provisioner.install_packages(f"{folder}/packages")
 
-    def configure(self, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls) -> bool:
-        """Merged daemon.json, validated by dockerd itself; TLS files; the listener's drop-in."""
-        present = self.guest.get(DAEMON_JSON, sudo=True)
-        wanted = merge(_parse(present), options, labels)
-        if not (dockerd := self._dockerd()):
+    def changes(self, settings: Settings, kind: str = "") -> Sequence[FileChange]:
+        """Where there is a dockerd, it validates its configuration itself."""
+        dockerd = self._dockerd()
+        if not dockerd and not kind:
             raise EngineError(
                 "There is no dockerd on this host", hint="machine provision NAME installs it"
             )
-        containerd = CONTAINERD
-        if static.is_installed(self.guest, dockerd):
-            self._require_firewall(wanted)
-            containerd = ""
-        files = {
-            CA: (tls.ca, 0o644),
-            CERT: (tls.cert, 0o644),
-            KEY: (tls.key, 0o600),
-            DROP_IN: (drop_in(dockerd, options.env, containerd).encode(), 0o644),
-        }
-        if present is None or _parse(present) != wanted:
-            content = _json(wanted)
-            self._validate(content, dockerd)
-            files[DAEMON_JSON] = (content, 0o644)
-        before = {path: self.guest.get(path, sudo=True) for path in files}
-        changed = {path: new for path, new in files.items() if before[path] != new[0]}
-        for path, (content, mode) in changed.items():
-            self.guest.put(content, path, mode=mode)
-        if changed:
-            self._before = {path: before[path] for path in changed}
-            self.provisioner.reload_services()
-        return bool(changed)
+        own = self.provisioner.service_arguments(self.unit) if dockerd else None
+        if dockerd and own is None:
+            raise EngineError(
+                f"There is a dockerd on the host ({dockerd}), and no service {self.unit} starts it",
+                hint="Give it one there; --register leaves it as it is",
+            )
+        present = self.guest.get(DAEMON_JSON, sudo=True)
+        configured = _parse(present)
+        tls = settings.tls
+        files = {CA: (tls.ca, 0o644), CERT: (tls.cert, 0o644), KEY: (tls.key, 0o600)}
+        if settings.adopt:
+            listener.require_room(own or "", configured, settings.port)
+            arguments = [*listener.local(own or ""), *listener.remote(settings.port)]
+            override = self.provisioner.override_service(self.unit, arguments)
+        else:
+            wanted = merge(configured, settings.options, settings.labels)
+            listener.require_room("", wanted, settings.port)
+            is_static = kind == BundleKind.STATIC
+            if dockerd:
+                is_static = static.is_installed(self.guest, dockerd)
+            containerd = "" if is_static or "containerd" in wanted else CONTAINERD
+            if is_static and dockerd:
+                self._require_firewall(wanted)
+            local = "fd://" if self._has_socket(dockerd) else listener.SOCKET
+            override = self.provisioner.override_service(
+                self.unit,
+                ["-H", local, *listener.remote(settings.port, containerd)],
+                program=dockerd or _dockerd_of(kind),
+                env=settings.options.env,
+            )
+            if present is None or configured != wanted:
+                content = _json(wanted)
+                if dockerd:
+                    self._validate(content, dockerd)
+                files[DAEMON_JSON] = (content, self._mode(DAEMON_JSON) if present else 0o644)
+        files[override.path] = (override.content, override.mode)
+        found = {path: self.guest.get(path, sudo=True) for path in files}
+        return [
+            FileChange(path, found[path], content, mode)
+            for path, (content, mode) in files.items()
+            if found[path] != content
+        ]
+
+    def configure(self, settings: Settings) -> bool:
+        changes = self.changes(settings)
+        if not changes:
+            return False
+        state = self.provisioner.service_state(self.unit)
+        self._changed, self._ran = changes, state is not None and state.active
+        for change in changes:
+            self.guest.put(change.after, change.path, mode=change.mode)
+        self.provisioner.reload_services()
+        return True
+
+    def footprint(self) -> Footprint:
+        return Footprint(
+            files=(
+                *(DAEMON_JSON, CA, CERT, KEY, "/etc/docker/key.json"),
+                *self.provisioner.overrides(self.unit),
+                *self.provisioner.service_files(static.DEFINITIONS),
+                *static.LINKS,
+            ),
+            trees=(static.HOME,),
+            units=(self.unit, SOCKET_UNIT, "containerd.service"),
+            group="docker",
+            data=("/var/lib/docker", "/var/lib/containerd"),
+            erasers=("/var/lib/docker/nuke-graph-directory.sh",),  # docker.io's postrm calls it
+        )
+
+    def at_stake(self) -> str:
+        client = self._which("docker")
+        if not client:
+            return ""
+        local = ("-H", listener.SOCKET)
+        running = self.guest.run(client, *local, "ps", "--quiet", sudo=True, check=False)
+        count = len(running.stdout.split()) if running.ok else 0
+        if not count:
+            return ""
+        live = self.guest.run(
+            client, *local, "info", "--format", "{{.LiveRestoreEnabled}}", sudo=True, check=False
+        )
+        if live.stdout.strip() == "true":
+            return ""
+        containers = "1 container runs" if count == 1 else f"{count} containers run"
+        return f"{containers}, and live-restore is off"
 
     @classmethod
     def boots_configured(cls, options: EngineOptions) -> bool:
@@ -89,19 +169,17 @@ class DockerEngine(Engine):
         return merge({}, options, {}) == merge({}, EngineOptions(), {})
 
     @classmethod
-    def first_boot(
-        cls, kind: str, options: EngineOptions, labels: Mapping[str, str], tls: ServerTls
-    ) -> tuple[GuestFile, ...]:
+    def first_boot(cls, kind: str, settings: Settings) -> tuple[GuestFile, ...]:
         static_kind = kind == BundleKind.STATIC
-        dockerd = "/usr/local/bin/dockerd" if static_kind else "/usr/sbin/dockerd"
-        listener = drop_in(dockerd, options.env, "" if static_kind else CONTAINERD)
+        containerd = "" if static_kind else CONTAINERD
+        words = [_dockerd_of(kind), "-H", "fd://", *listener.remote(settings.port, containerd)]
         units = static.UNITS if static_kind else "/usr/lib/systemd/system"
         return (
-            GuestFile(DAEMON_JSON, _json(merge({}, options, labels))),
-            GuestFile(CA, tls.ca),
-            GuestFile(CERT, tls.cert),
-            GuestFile(KEY, tls.key, mode=0o600),
-            GuestFile(DROP_IN, listener.encode()),
+            GuestFile(DAEMON_JSON, _json(merge({}, settings.options, settings.labels))),
+            GuestFile(CA, settings.tls.ca),
+            GuestFile(CERT, settings.tls.cert),
+            GuestFile(KEY, settings.tls.key, mode=0o600),
+            systemd.drop_in(cls.unit, systemd.joined(words), settings.options.env),
             GuestFile(
                 f"/etc/systemd/system/multi-user.target.wants/{cls.unit}",
                 link=f"{units}/{cls.unit}",
@@ -117,15 +195,14 @@ class DockerEngine(Engine):
         try:
             self.provisioner.restart_service(self.unit, timeout=300)
         except CommandFailed as exc:
-            details = exc.details
-            if self._before and all(old is not None for old in self._before.values()):
+            brief, details = "dockerd does not start", exc.details
+            if self._changed:
+                brief += " with its new configuration"
+            if self._ran:
                 self._put_back()
                 details += "\nThe configuration from before is back in place."
-            raise EngineError(
-                "dockerd does not start with its new configuration",
-                details=details,
-                hint="Look at the --engine-opt values",
-            ) from exc
+            hint = f"Look at the --engine-opt values, and at {DAEMON_JSON} on the host"
+            raise EngineError(brief, details=details, hint=hint) from exc
 
     @classmethod
     def probe(cls, address: Address, tls: TlsFiles, *, timeout: float) -> EngineInfo:
@@ -162,11 +239,26 @@ class DockerEngine(Engine):
         context.remove(name, mark)
 
     def _put_back(self) -> None:
-        for path, content in (self._before or {}).items():
-            if content is not None:
-                self.guest.put(content, path, mode=0o600 if path == KEY else 0o644)
+        for change in self._changed:
+            if change.before is None:
+                self.guest.run("rm", "-f", change.path, sudo=True)
+            else:
+                self.guest.put(change.before, change.path, mode=change.mode)
+        self._changed = ()
         self.provisioner.reload_services()
         self.provisioner.restart_service(self.unit, timeout=300)
+
+    def _has_socket(self, dockerd: str) -> bool:
+        """Whether the service manager hands it one, or will when it is installed."""
+        if dockerd:
+            return self.provisioner.has_socket(SOCKET_UNIT)
+        files = self.provisioner.service_files(static.DEFINITIONS)
+        return any(path.endswith(f"/{SOCKET_UNIT}") for path in files)
+
+    def _mode(self, path: str) -> int:
+        """A file keeps the mode that its owner gave it."""
+        shown = self.guest.run("stat", "-c", "%a", path, sudo=True, check=False)
+        return int(shown.stdout, 8) if shown.ok else 0o644
 
     def _dockerd(self) -> str:
         """Its path; "" where there is none. Not every login has these folders in its PATH."""
@@ -190,20 +282,22 @@ class DockerEngine(Engine):
             )
 
     def _validate(self, content: bytes, dockerd: str) -> None:
-        trial = f"{DAEMON_JSON}.trial"
-        self.guest.put(content, trial)
+        # Behind a cat: standard input may be a socket, which /dev/stdin does not open.
+        command = f'cat | exec env PATH={static.PATH} "$0" --validate --config-file /dev/stdin'
         try:
             # It looks for docker-proxy too, and sudo has a PATH of its own.
-            words = ("env", f"PATH={static.PATH}", dockerd, "--validate", "--config-file", trial)
-            self.guest.run(*words, sudo=True, timeout=120)
+            self.guest.run("sh", "-c", command, dockerd, sudo=True, stdin=content, timeout=120)
         except CommandFailed as exc:
             if "unknown flag: --validate" in exc.details:
                 return  # 20.10, Debian 12's: its start is the test then
             raise EngineError(
                 "dockerd refuses the engine options", details=exc.details, hint="See --engine-opt"
             ) from exc
-        finally:
-            self.guest.run("rm", "-f", trial, sudo=True, check=False)
+
+
+def _dockerd_of(kind: str) -> str:
+    """Where a bundle puts it."""
+    return "/usr/local/bin/dockerd" if kind == BundleKind.STATIC else "/usr/sbin/dockerd"
 
 
 def merge(
@@ -233,22 +327,6 @@ def merge(
 
 _LISTS: Final = frozenset({"dns", "dns-opts", "dns-search", "storage-opts", "exec-opts", "labels"})
 """Keys of dockerd that repeat on its command line and are lists in daemon.json."""
-
-
-def drop_in(dockerd: str, env: tuple[str, ...], containerd: str = CONTAINERD) -> str:
-    """The unit's listener: `hosts` in daemon.json is refused beside -H on the command line.
-    Without the address of a ``containerd``, dockerd runs its own."""
-    lines = ["[Service]", "ExecStart="]
-    lines.append(
-        f"ExecStart={dockerd} -H fd:// -H tcp://0.0.0.0:{DockerEngine.port} --tlsverify "
-        f"--tlscacert={CA} --tlscert={CERT} --tlskey={KEY}"
-        + (f" --containerd={containerd}" if containerd else "")
-    )
-    for each in env:
-        # systemd.exec(5): quotes group, backslash escapes, % is a specifier
-        escaped = each.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-        lines.append(f'Environment="{escaped}"')
-    return "\n".join(lines) + "\n"
 
 
 def _json(configuration: Mapping[str, Any]) -> bytes:

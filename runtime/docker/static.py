@@ -35,6 +35,8 @@ HOME: Final = "/usr/local/libexec/machine/docker"
 """Below libexec, so that SELinux takes them for programs (bin_t), as it would not below lib."""
 UNITS: Final = "/usr/local/lib/systemd/system"
 """Where the provisioners put them (``machine/provisioners/systemd.py``)."""
+LINKS: Final = ("/usr/local/bin/docker", "/usr/local/bin/dockerd")
+DEFINITIONS: Final = Path(__file__).parent / "services"
 PATH: Final = f"{HOME}/current:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where dockerd looks for containerd, runc, docker-proxy and docker-init; also in its unit."""
 
@@ -89,7 +91,7 @@ def install(guest: Guest, provisioner: Provisioner, folder: str) -> None:
             hint="Were they linked statically, and for this kind of computer?",
         ) from exc
     provisioner.ensure_group("docker")
-    provisioner.install_service(Path(__file__).parent / "services")
+    provisioner.install_service(DEFINITIONS)
     guest.script(_USE.format(home=HOME, release=release), sudo=True)
 
 

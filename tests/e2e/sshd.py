@@ -1,6 +1,7 @@
-"""A small SSH server that runs commands: the way to "another computer" in a test bed.
+"""A small SSH server that runs commands and passes connections on: the way to "another computer"
+in a test bed.
 
-python -m tests.e2e.sshd PORT FOLDER: host_key and authorized_keys lie in the folder.
+python -m tests.e2e.sshd ADDRESS PORT FOLDER: host_key and authorized_keys lie in the folder.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Policy(paramiko.ServerInterface):
 
     def __init__(self, authorized: str) -> None:
         self.authorized = authorized
+        self.passed: dict[int, socket.socket] = {}
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -35,6 +37,18 @@ class Policy(paramiko.ServerInterface):
         return int(paramiko.common.AUTH_SUCCESSFUL if good else paramiko.common.AUTH_FAILED)
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
+        return int(paramiko.common.OPEN_SUCCEEDED)
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        """RFC 4254, 7.2: what ssh -W and -J ask for."""
+        try:
+            there = socket.create_connection(destination, timeout=10)
+        except OSError:
+            return int(paramiko.common.OPEN_FAILED_CONNECT_FAILED)
+        there.settimeout(None)
+        self.passed[chanid] = there
         return int(paramiko.common.OPEN_SUCCEEDED)
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
@@ -58,6 +72,28 @@ def execute(channel: paramiko.Channel, command: str) -> None:
         channel.close()
 
 
+def connect(transport: paramiko.Transport, passed: dict[int, socket.socket]) -> None:
+    """Every channel that is a connection gets its two directions."""
+    while transport.is_active():
+        channel = transport.accept(1)
+        if channel is None or (there := passed.pop(channel.get_id(), None)) is None:
+            continue
+        for work in (pass_on, bring_back):
+            threading.Thread(target=work, args=(channel, there), daemon=True).start()
+
+
+def pass_on(channel: paramiko.Channel, there: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := channel.recv(CHUNK):
+            there.sendall(data)
+        there.shutdown(socket.SHUT_WR)
+
+
+def bring_back(channel: paramiko.Channel, there: socket.socket) -> None:
+    drain(there.makefile("rb", buffering=0), channel.sendall)
+    channel.close()
+
+
 def feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
     with contextlib.suppress(OSError):
         while data := channel.recv(CHUNK):
@@ -67,16 +103,16 @@ def feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
         stdin.close()
 
 
-def drain(stream: IO[bytes], send: object) -> None:
+def drain(stream: IO[bytes] | socket.SocketIO, send: object) -> None:
     with contextlib.suppress(OSError):
         while data := stream.read(CHUNK):
             send(data)  # type: ignore[operator]
 
 
-def serve(port: int, folder: Path) -> None:
+def serve(address: str, port: int, folder: Path) -> None:
     host_key = paramiko.Ed25519Key.from_private_key_file(str(folder / "host_key"))
-    policy = Policy((folder / "authorized_keys").read_text())
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    authorized = (folder / "authorized_keys").read_text()
+    with socket.create_server((address, port)) as listener:
         (folder / "listening").touch()
         kept = []
         while True:
@@ -85,10 +121,12 @@ def serve(port: int, folder: Path) -> None:
                 connection, default_window_size=1 << 24, default_max_packet_size=1 << 18
             )
             transport.add_server_key(host_key)
+            policy = Policy(authorized)
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(server=policy)
+            threading.Thread(target=connect, args=(transport, policy.passed), daemon=True).start()
             kept.append(transport)
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), Path(sys.argv[2]))
+    serve(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

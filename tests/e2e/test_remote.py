@@ -42,7 +42,15 @@ def hypervisor(bed: SystemBed, tmp_path_factory: pytest.TempPathFactory) -> Iter
     )
     (folder / "ssh").chmod(0o755)
     server = subprocess.Popen(
-        [*bed.inside(), sys.executable, "-m", "tests.e2e.sshd", str(PORT), str(folder)],
+        [
+            *bed.inside(),
+            sys.executable,
+            "-m",
+            "tests.e2e.sshd",
+            "127.0.0.1",
+            str(PORT),
+            str(folder),
+        ],
         env=bed.environment,
     )
     try:

@@ -16,7 +16,19 @@ LAYERS = {  # a module may import its own number or a lower one
         ("errors", "model", "events", "paths", "wait", "flags", "files", "tomlfile", "redaction"), 0
     ),
     **dict.fromkeys(
-        ("command", "ssh", "render", "tls", "keys", "seed", "secret", "transfer", "download"), 1
+        (
+            "command",
+            "ssh",
+            "render",
+            "tls",
+            "keys",
+            "seed",
+            "secret",
+            "systemd",
+            "transfer",
+            "download",
+        ),
+        1,
     ),
     **dict.fromkeys(("guest", "shell", "provisioner", "engine", "driver"), 2),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),

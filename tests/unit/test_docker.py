@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from machine.engine import ServerTls, Settings
 from machine.errors import BadOption
-from machine.model import Address, EngineOptions, OsRelease
+from machine.model import Address, BundleKind, EngineOptions, OsRelease
 from machine.provision_detect import choose
 from machine.provisioner import parse_os_release
-from machine.runtime.docker.engine import DockerEngine, drop_in, merge
+from machine.runtime.docker.engine import DockerEngine, merge
 
 
 def test_the_users_keys_stay_and_the_options_win() -> None:
@@ -41,16 +42,32 @@ def test_an_option_without_a_key_is_refused() -> None:
         merge({}, EngineOptions(opts=("=x",)), {})
 
 
+def settings(*env: str, port: int = 2376) -> Settings:
+    return Settings(ServerTls(b"ca", b"cert", b"key"), port, EngineOptions(env=env))
+
+
+def first_boot(kind: BundleKind, *env: str, port: int = 2376) -> str:
+    files = DockerEngine.first_boot(kind, settings(*env, port=port))
+    (listener,) = [each for each in files if each.path.endswith("10-machine.conf")]
+    assert listener.path == "/etc/systemd/system/docker.service.d/10-machine.conf"
+    return listener.content.decode()
+
+
 def test_the_daemons_variables_are_quoted_for_systemd() -> None:
-    unit = drop_in("/usr/sbin/dockerd", ('HTTP_PROXY=http://u:p%40@h "x" \\y',))
+    unit = first_boot(BundleKind.PACKAGES, 'HTTP_PROXY=http://u:p%40@h "x" \\y')
     assert 'Environment="HTTP_PROXY=http://u:p%%40@h \\"x\\" \\\\y"' in unit
-    assert "ExecStart=\nExecStart=/usr/sbin/dockerd " in unit
+    assert "ExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// -H tcp://0.0.0.0:2376 " in unit
     assert "--tlsverify" in unit
 
 
+def test_the_listener_has_the_port_that_was_asked_for() -> None:
+    assert "-H tcp://0.0.0.0:12376 " in first_boot(BundleKind.PACKAGES, port=12376)
+
+
 def test_only_the_packages_dockerd_is_told_of_a_containerd() -> None:
-    assert "--containerd=/run/containerd/containerd.sock\n" in drop_in("/usr/sbin/dockerd", ())
-    assert "containerd" not in drop_in("/usr/local/bin/dockerd", (), containerd="")
+    socket = "--containerd=/run/containerd/containerd.sock\n"
+    assert socket in first_boot(BundleKind.PACKAGES)
+    assert "containerd" not in first_boot(BundleKind.STATIC)
 
 
 def test_urls() -> None:
@@ -64,6 +81,17 @@ def test_urls() -> None:
         ('ID=debian\nVERSION_ID="13"', "debian"),
         ("ID=ubuntu\nID_LIKE=debian", "debian"),
         ("ID=linuxmint\nID_LIKE='ubuntu debian'", "debian"),
+        ('ID="rhel"\nID_LIKE="fedora"', "redhat"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"', "redhat"),
+        ('ID="ol"\nID_LIKE="fedora"', "redhat"),
+        ('ID="amzn"\nID_LIKE="fedora"\nVERSION_ID="2023"', "redhat"),
+        ('ID="opensuse-leap"\nID_LIKE="suse opensuse"', "suse"),
+        ('ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"', "suse"),
+        ('ID="sles"\nID_LIKE="suse"', "suse"),
+        ("ID=alpine\nVERSION_ID=3.20.3", "alpine"),
+        ("ID=postmarketos\nID_LIKE=alpine", "alpine"),
+        ("ID=arch", "arch"),
+        ("ID=manjaro\nID_LIKE=arch", "arch"),
     ],
 )
 def test_a_system_is_found_by_what_it_is_or_is_like(text: str, name: str) -> None:

@@ -4,20 +4,39 @@
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-for module in $(cat /modules/order); do insmod "/modules/$module"; done
+load() { for module in $(cat "/modules/$1"); do insmod "/modules/$module"; done; }
 
 root=/dev/vda
 for word in $(cat /proc/cmdline); do
     case $word in root=*) root=${word#root=} ;; esac
 done
+load virtio
+mkdir -p /new /identity /dvd
+case $root in
+LABEL=*)  # on a disk of any kind, and then a DVD may hold the identity
+    load others
+    find_root() { findfs "$root" 2>/dev/null; }
+    find_dvd() {
+        dvd=$(findfs LABEL=machine-identity 2>/dev/null) || return
+        mount -t iso9660 -o ro "$dvd" /dvd && cp /dvd/identity.tar /identity.tar && umount /dvd &&
+            echo /identity.tar
+    } ;;
+*)
+    find_root() { [ -b "$root" ] && echo "$root"; }
+    find_dvd() { :; } ;;
+esac
 tries=0
-until [ -b "$root" ] || [ $tries -ge 100 ]; do sleep 0.1; tries=$((tries + 1)); done
-mkdir -p /new /identity
-mount -t ext4 -o rw "$root" /new || { echo "machine: cannot mount $root"; exec sh; }
+until disk=$(find_root) || [ $tries -ge 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+mount -t ext4 -o rw "$disk" /new || { echo "machine: cannot mount $root"; exec sh; }
 
-for disk in /sys/block/*; do
-    [ "$(cat "$disk/serial" 2>/dev/null)" = machine-identity ] || continue
-    tar -xf "/dev/${disk##*/}" -C /identity || { echo "machine: the identity is damaged"; continue; }
+find_identity() {
+    for disk in /sys/block/*; do
+        [ "$(cat "$disk/serial" 2>/dev/null)" = machine-identity ] && echo "/dev/${disk##*/}"
+    done
+    find_dvd
+}
+for medium in $(find_identity); do
+    tar -xf "$medium" -C /identity || { echo "machine: the identity is damaged"; continue; }
     instance=$(cat /identity/instance-id)
     [ "$instance" = "$(cat /new/var/lib/machine/instance-id 2>/dev/null)" ] && continue
     user=$(cat /identity/user)
