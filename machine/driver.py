@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin
 
-from machine.errors import Unsupported, WarmRefused
+from machine.errors import MachineError, Unsupported, WarmRefused
 from machine.events import Reporter
 from machine.model import (
     Address,
@@ -211,9 +211,13 @@ class Driver(ABC, Generic[C, F]):
         them. Override where the provider can answer for all in one call."""
         seen: dict[str, Sighting] = {}
         for driver in drivers:
-            state = driver.state()
-            address = driver.address() if state is State.RUNNING else None
-            seen[driver.host.name] = Sighting(state, address)
+            try:
+                state = driver.state()
+                address = driver.address() if state is State.RUNNING else None
+            except MachineError as exc:
+                seen[driver.host.name] = Sighting(State.UNKNOWN, problem=exc.brief)
+            else:
+                seen[driver.host.name] = Sighting(state, address)
         return seen
 
     @classmethod

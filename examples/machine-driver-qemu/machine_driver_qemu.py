@@ -58,7 +58,8 @@ class QemuDriver(Driver[QemuConfig, QemuFacts]):
         argv = [
             *("-machine", f"q35,accel={self.config.accel}", "-cpu", "max", "-nodefaults"),
             *("-m", str(spec.memory_mib), "-smp", str(spec.cpus), "-display", "none"),
-            *("-drive", "file=disk,if=virtio,format=qcow2", "-serial", "file:console"),
+            *("-drive", "file=disk,if=none,id=disk,format=qcow2", "-serial", "file:console"),
+            *("-device", "virtio-blk-pci,drive=disk"),  # the first disk, whatever comes after it
             *("-nic", f"user,model=virtio-net-pci,mac={CARD.mac},{ports}"),
         ]
         if image.kernel and image.initrd:
