@@ -1,0 +1,114 @@
+"""The example driver as its users have it: installed by pip, found by name, to a container."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import packages
+from tests.e2e.testbed import CACHE
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLE = Path("examples") / "machine-driver-qemu"
+
+
+class Place:
+    """An environment with machine and the driver, and a home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        wheels = []
+        for name, source in (("machine", "."), ("driver", str(EXAMPLE))):
+            clean = folder / name
+            clean.mkdir()
+            packages.known_to_git(clean, source)
+            wheels.append(packages.wheel(clean / source, folder / f"{name}-wheel"))
+        self.python = packages.environment(folder / "env", *wheels)
+
+    def run(self, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+        own = {
+            "PATH": f"{self.python.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self.folder),
+            "MACHINE_CACHE_PATH": str(CACHE),
+            "MACHINE_QEMU_ACCEL": "tcg",
+        }
+        return subprocess.run(
+            argv,
+            env={**own, **env},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    def machine(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run("machine", *words)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("example"))
+
+
+@pytest.fixture(scope="module")
+def worker(place: Place) -> Iterator[str]:
+    made = place.machine("create", "-d", "qemu", "w1")  # one that fails is undone
+    assert made.returncode == 0, made.stderr
+    yield "w1"
+    place.machine("rm", "-f", "w1")
+
+
+def test_it_is_listed_with_its_package(place: Place) -> None:
+    (row,) = [
+        line for line in place.machine("drivers").stdout.splitlines() if line.startswith("qemu")
+    ]
+    assert "machine-driver-qemu 1.0" in row
+    assert "experimental" in row
+    assert "--qemu-accel kvm|tcg" in place.machine("create", "-d", "qemu", "--help").stdout
+
+
+def test_it_passes_the_contract() -> None:
+    """With pytest, which a user would install beside it."""
+    path = f"{packages.ROOT}:{packages.ROOT / EXAMPLE}"
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", "."],
+        cwd=packages.ROOT / EXAMPLE,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_a_container_runs(place: Place, worker: str, docker: str, image_tar: Path) -> None:
+    shown = place.machine("env", "--shell", "sh", worker)
+    words = shlex.split(shown.stdout, comments=True)
+    env = dict(word.split("=", 1) for word in words if "=" in word)
+    imported = place.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", **env)
+    assert imported.returncode == 0, imported.stderr
+    ran = place.run(docker, "run", "--rm", "hello", "echo", "from a container", **env)
+    assert ran.stdout == "from a container\n", ran.stderr
+
+
+def test_it_stops_and_starts_with_its_engine_as_recorded(place: Place, worker: str) -> None:
+    """As after a return to a snapshot: the guest has a certificate that was replaced here."""
+    for words in (("stop",), ("start",)):
+        ran = place.machine(*words, worker)
+        assert ran.returncode == 0, ran.stderr
+    assert place.machine("ls", "-f", "{{.State}} {{.DockerVersion}}").stdout.startswith("Running v")
+
+
+def test_removal_leaves_nothing(place: Place, worker: str) -> None:
+    folder = place.folder / ".docker" / "machine" / "machines"
+    removed = place.machine("rm", "-y", worker)
+    assert removed.returncode == 0, removed.stderr
+    assert [each.name for each in folder.iterdir() if not each.name.startswith(".")] == []
