@@ -16,7 +16,7 @@ from machine.drivers.virtualbox import media, network, output, preflight
 from machine.drivers.virtualbox.config import IGNORED, VirtualboxConfig, VirtualboxFacts
 from machine.drivers.virtualbox.network import Lan
 from machine.drivers.virtualbox.output import Sight
-from machine.drivers.virtualbox.vboxmanage import NotInstalled, VBoxFailed, VBoxManage
+from machine.drivers.virtualbox.vboxmanage import UNREADABLE, NotInstalled, VBoxFailed, VBoxManage
 from machine.errors import DriverError, MachineError, PreflightError
 from machine.model import Address, Can, FirstBoot, Nic, Sighting, Size, Snapshot, State, VmSpec
 
@@ -374,11 +374,16 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         vm = self.host.id
         try:
             info = vbox.info(vm)
-        except VBoxFailed:  # its settings cannot be read
+        except VBoxFailed as exc:
+            if exc.code != UNREADABLE:
+                raise
             vbox.unregister(vm, delete=False)
             info = None
         if info is not None:
-            if output.sight(info.get("VMState", "")).state not in _OFF:
+            state = output.sight(info.get("VMState", "")).state
+            if state is State.SAVED:
+                vbox.discard_state(vm)
+            elif state is not State.STOPPED:
                 self._power_off(vbox)
             if "SnapshotName" not in info:
                 for port, kind in ((media.DISK_PORT, "hdd"), (media.SEED_PORT, "dvddrive")):
@@ -414,7 +419,7 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         except NotInstalled as exc:
             return self._unseen(exc)
         except VBoxFailed as exc:
-            return Sight(State.ERROR if exc.code else State.UNKNOWN, exc.brief)
+            return Sight(State.ERROR if exc.code == UNREADABLE else State.UNKNOWN, exc.brief)
         except MachineError as exc:
             return Sight(State.UNKNOWN, exc.brief)
         return Sight(State.MISSING) if info is None else output.sight(info.get("VMState", ""))

@@ -20,6 +20,8 @@ LOCKED: Final = 15
 LONG: Final = 1800
 """Seconds for what copies a disk: deleting a snapshot."""
 NOT_FOUND: Final = "VBOX_E_OBJECT_NOT_FOUND"
+UNREADABLE: Final = "E_ACCESSDENIED"
+"""Of a machine whose settings file cannot be read: "The object functionality is limited"."""
 
 
 class VBoxFailed(DriverError):
@@ -94,7 +96,7 @@ class VBoxManage:
 
     def info(self, vm: str) -> dict[str, str] | None:
         """A machine's settings and state; None for one that VirtualBox does not know. Raises
-        VBoxFailed for one whose settings file it cannot read."""
+        VBoxFailed, UNREADABLE for one whose settings file it cannot read."""
         try:
             return output.settings(self._ask("showvminfo", vm, "--machinereadable"))
         except VBoxFailed as exc:
@@ -172,6 +174,10 @@ class VBoxManage:
     def control(self, vm: str, verb: str) -> None:
         """``acpipowerbutton``, ``poweroff``, ``pause``, ``resume``..."""
         self._ask("controlvm", vm, verb)
+
+    def discard_state(self, vm: str) -> None:
+        """Of a saved machine, which cannot be changed before."""
+        self._ask("discardstate", vm)
 
     # Snapshots
 

@@ -140,6 +140,21 @@ def test_a_vm_process_that_was_killed_is_seen(
     assert driver.state() is State.RUNNING
 
 
+def test_a_saved_machine_is_seen_and_removed(
+    bed: VirtualboxBed, driver: VirtualboxDriver, spec: VmSpec
+) -> None:
+    driver.create(spec)
+    driver.kill()
+    saved = bed.folder / "memory.sav"
+    saved.write_bytes(b"saved")
+    bed.vbox("adoptstate", driver.host.id, str(saved))
+    assert driver.state() is State.SAVED
+    assert VirtualboxDriver.survey([driver])["kept"].state is State.SAVED
+    driver.kill()
+    driver.remove()
+    assert driver.state() is State.MISSING
+
+
 def test_ports_that_were_taken_meanwhile_are_exchanged(
     bed: VirtualboxBed, driver: VirtualboxDriver, spec: VmSpec
 ) -> None:
