@@ -208,6 +208,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
         return self._connection
 
     _connection: Any = None
+    _seen: bool = False
 
     def _all(self) -> list[Any]:
         with api.doing(self.provider.title, "listing the machines"):
@@ -313,6 +314,9 @@ class CloudDriver(Driver[Any, CloudFacts]):
 
     def _has_address(self) -> bool:
         node = self._look()
+        if node is None and not self._seen:  # some show a node some time after they made it
+            return False
+        self._seen = True
         state = _state(node) if node is not None else State.MISSING
         if state in (State.MISSING, State.ERROR):
             raise DriverError(
