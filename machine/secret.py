@@ -13,15 +13,6 @@ from machine.errors import MachineError, SecretMissing
 from machine.redaction import remember
 
 
-def within(reference: str, folder: Path) -> str:
-    """The same reference for use anywhere: a file's relative path counts from ``folder``, the
-    machine's own."""
-    kind, _, rest = reference.partition(":")
-    if kind != "file" or rest.startswith("~"):
-        return reference
-    return f"file:{folder / rest}"
-
-
 def resolve(reference: str) -> str:
     """The secret that a reference stands for, read anew each time, so that one that was exchanged
     counts at once. It is redacted from now on. Raises SecretMissing."""

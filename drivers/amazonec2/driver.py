@@ -158,9 +158,9 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         config = self.config
         return api.Account(
             region=self.facts.region or config.region,
-            access_key=api.reference(config.access_key, self.host.folder),
-            secret_key=api.reference(config.secret_key, self.host.folder),
-            session_token=api.reference(config.session_token, self.host.folder),
+            access_key=api.reference(config.access_key),
+            secret_key=api.reference(config.secret_key),
+            session_token=api.reference(config.session_token),
             profile=config.profile,
             endpoint=api.endpoint(config.endpoint, insecure=config.insecure_transport),
             retries=config.retries,

@@ -185,11 +185,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
     @property
     def _secrets(self) -> dict[str, str]:
         """References by key."""
-        return {
-            option.key: secret.within(getattr(self.config, option.key), self.host.folder)
-            for option in self._options()
-            if option.secret
-        }
+        return {key: getattr(self.config, key) for key in flags.secret_keys(self.config_type)}
 
     @property
     def _account(self) -> tuple[object, ...]:

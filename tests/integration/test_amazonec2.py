@@ -191,7 +191,9 @@ def test_another_accounts_credentials_do_not_make_it_gone(
     keys = {"access_key": "AccessKeyId", "secret_key": "SecretAccessKey"}
     for key, name in {**keys, "session_token": "SessionToken"}.items():
         (driver.host.folder / key).write_text(role[name])
-    others: dict[str, Any] = {key: f"file:{key}" for key in (*keys, "session_token")}
+    others: dict[str, Any] = {
+        key: f"file:{driver.host.folder / key}" for key in (*keys, "session_token")
+    }
     stranger = Made(driver.host, dataclasses.replace(driver.config, **others), driver.facts)
     assert stranger.state() is State.UNKNOWN
     assert "999999999999" in stranger.explain()
