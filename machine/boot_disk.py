@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from machine import command
-from machine.disk_image import SECTOR, Qcow2
+from machine.disk_image import SECTOR, Qcow2, need_qemu_img
 from machine.errors import ImageError, PreflightError
 from machine.model import Image
 
@@ -60,7 +60,8 @@ def raw(image: Image, disk_gib: int, target: Path) -> None:
     overwritten. An image that boots by itself is copied, and finds more room behind it. One of ours
     gets a boot loader: its file system, in a partition that fills the disk, grows at the first boot.
     No root rights are needed. Raises ImageError; what is in ``target`` then is of no use."""
-    start = _room(image, disk_gib)
+    start = _start(image, disk_gib)
+    need_qemu_img()
     with target.open("wb") as file:
         file.truncate(disk_gib << 30)
     if image.kernel and image.initrd:
@@ -75,7 +76,7 @@ def raw(image: Image, disk_gib: int, target: Path) -> None:
     )
 
 
-def _room(image: Image, disk_gib: int) -> int:
+def _start(image: Image, disk_gib: int) -> int:
     """Where the image's content begins, in bytes. Raises ImageError where that cannot be."""
     head = Qcow2.of(image.disk)
     if head is None:

@@ -237,6 +237,13 @@ class Driver(ABC, Generic[C, F]):
         repairs what is safe: another store's things are named, and left alone."""
         return ()
 
+    @classmethod
+    def strays(cls, drivers: Sequence[Self], known_ids: frozenset[str]) -> Sequence[Finding]:
+        """What `machine doctor` should say of hosts with our mark whose id no record knows, where
+        only machines' own configs tell where to look. ``drivers`` are all machines of the store
+        that are this driver's; without any, nobody is asked who is not configured otherwise."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

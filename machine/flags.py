@@ -81,12 +81,23 @@ def options(driver: str, config_type: type[Any]) -> list[Option]:
     return found
 
 
+REFERENCES = ("env", "file", "command", "keyring")
+
+
+def is_reference(text: str) -> bool:
+    """Whether this says where a secret is: env:NAME, file:PATH, command:WORDS or
+    keyring:SERVICE/USER. Anything else is taken for a secret itself."""
+    kind, colon, rest = text.partition(":")
+    return bool(colon and rest) and kind in REFERENCES
+
+
 def build(
     driver: str, config_type: type[C], given: Mapping[str, Any], template: Mapping[str, Any]
 ) -> C:
     """A config from flags (``given``, by key), then variables, then the template's table.
 
-    Values may be text or already typed. Raises BadOption naming the flag, variable or key.
+    Values may be text or already typed. Of a secret that a variable has, the variable's name is
+    taken. Raises BadOption naming the flag, variable or key.
     """
     values: dict[str, Any] = {}
     known = options(driver, config_type)
@@ -96,7 +107,9 @@ def build(
             continue
         variable = next((name for name in opt.env if os.environ.get(name)), None)
         if variable is not None:
-            values[opt.key] = typed(opt, os.environ[variable], variable)
+            found = os.environ[variable]
+            hidden = opt.secret and not is_reference(found)
+            values[opt.key] = f"env:{variable}" if hidden else typed(opt, found, variable)
         elif opt.key in template:
             values[opt.key] = typed(opt, template[opt.key], f"[{driver}] {opt.key}")
     for name, where in ((given, "option"), (template, "template key")):

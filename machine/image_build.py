@@ -167,6 +167,8 @@ def initramfs(modules: Path) -> bytes:
         order = []
         for path in module_files(modules, wanted):
             name = path.name.removesuffix(".xz")
+            if f"modules/{name}" in files:
+                continue  # an earlier group has loaded it
             content = path.read_bytes()
             files[f"modules/{name}"] = lzma.decompress(content) if path.suffix == ".xz" else content
             order.append(name)

@@ -113,6 +113,7 @@ class Login:
     keys: tuple[Path, ...] = ()  # private keys, tried in this order
     agent: bool = False  # before them, the keys that the user's SSH agent has
     jump: str = ""  # hosts in between, as ssh's -J takes them; their keys are the user's affair
+    config: str = ""  # the user's own ssh config, for those, where it is not where ssh looks
     passphrase: Callable[[], str] | None = None  # of a key that has one
     sudo_password: Callable[[], str] | None = None  # None: sudo asks for none
 

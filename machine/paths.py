@@ -98,10 +98,19 @@ class MachineFolder:
         """The guest's own SSH host key; removed once the guest has it."""
         return self.root / "ssh_host_ed25519_key"
 
+    def secret(self, key: str) -> Path:
+        """What was given in place of a reference to it."""
+        return self.root / f"secret-{key}"
+
     @property
     def known_hosts(self) -> Path:
         """The pinned host key, in OpenSSH's format."""
         return self.root / "known_hosts"
+
+    @property
+    def next_known_hosts(self) -> Path:
+        """Of the key that takes the pinned one's place, until it has."""
+        return self.root / "known_hosts.next"
 
     @property
     def ssh_config(self) -> Path:

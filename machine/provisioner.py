@@ -43,9 +43,14 @@ class Provisioner(ABC):
             hint='Use upstream\'s own archive: --bundle static, or bundle = "static" in the template',
         )
 
-    def packages(self) -> frozenset[str]:
-        """Names of the packages that are installed; none for a family that we install none on."""
-        return frozenset()
+    def packages(self) -> Mapping[str, str]:
+        """Versions by name of the packages that are installed; none for a family that we install
+        none on."""
+        return {}
+
+    def is_newer(self, version: str, than: str) -> bool:
+        """By the rules of the packages' own versions."""
+        return version != than
 
     def remove_packages(self, names: Collection[str]) -> None:
         """Take packages away, and leave their configuration. What others need stays."""

@@ -53,6 +53,7 @@ class Block:
     ssh_config: bool = False
     ssh_key: str = ""  # the user's own, where there is none of ours
     setup: str = "install"  # what is done to a host that was there before: model.Setup
+    open_firewall: str = "ask"  # likewise: whether its firewall may be opened; or "yes", "no"
     engine_port: int = 0  # where its engine listens; 0: its usual one
     restored: bool = False  # to a snapshot: what the guest has may be older than this record
     config: dict[str, Any] = field(default_factory=dict)

@@ -20,9 +20,15 @@ if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
 
 DISTRIBUTION: Final = "machine-vm"
 DRIVERS: Final = {
+    "amazonec2": "machine.drivers.amazonec2.driver:Amazonec2Driver",
+    "digitalocean": "machine.drivers.cloud.providers:DigitalOcean",
     "generic": "machine.drivers.generic.driver:GenericDriver",
+    "google": "machine.drivers.cloud.providers:Google",
     "libvirt": "machine.drivers.libvirt.driver:LibvirtDriver",
+    "linode": "machine.drivers.cloud.providers:Linode",
     "none": "machine.drivers.none:NoneDriver",
+    "openstack": "machine.drivers.cloud.providers:OpenStack",
+    "vultr": "machine.drivers.cloud.providers:Vultr",
 }
 ENGINES: Final = {
     "docker": "machine.runtime.docker.engine:DockerEngine",

@@ -12,20 +12,24 @@ from machine import command
 from machine.errors import MachineError, SecretMissing
 from machine.redaction import remember
 
-KINDS: Final = ("env", "file", "command", "keyring")
+
+def within(reference: str, folder: Path) -> str:
+    """The same reference for use anywhere: a file's relative path counts from ``folder``, the
+    machine's own."""
+    kind, _, rest = reference.partition(":")
+    if kind != "file" or rest.startswith("~"):
+        return reference
+    return f"file:{folder / rest}"
 
 
-def is_reference(text: str) -> bool:
-    """Whether this says where a secret is: env:NAME, file:PATH, command:WORDS or
-    keyring:SERVICE/USER. Anything else is taken for a secret itself."""
-    kind, colon, rest = text.partition(":")
-    return bool(colon and rest) and kind in KINDS
+def or_variable(reference: str, name: str) -> str:
+    """The reference, or one to a variable that is set, or ""."""
+    return reference or (f"env:{name}" if os.environ.get(name) else "")
 
 
 def resolve(reference: str) -> str:
     """The secret that a reference stands for, read anew each time, so that one that was exchanged
-    counts at once. It is
-    redacted from now on. Raises SecretMissing."""
+    counts at once. It is redacted from now on. Raises SecretMissing."""
     kind, _, rest = reference.partition(":")
     try:
         found = _READERS[kind](rest)

@@ -122,11 +122,11 @@ def nocloud_iso(identity: Identity, nics: Sequence[Nic]) -> bytes:
     return _written(iso)
 
 
-def user_data(identity: Identity) -> str:
-    """What cloud-init makes of a host at its first boot, for a provider that hands it over. Holds a
-    private key."""
+def user_data(identity: Identity, extra: str = "") -> str:
+    """What cloud-init makes of a host at its first boot, for a provider that hands it over; ``extra``
+    is user-data of any kind that the user has beside it. Holds a private key."""
     ours = "#cloud-config\n" + json.dumps(_cloud_config(identity), indent=1)
-    return _mime(ours, identity.cloud_init) if identity.cloud_init else ours
+    return _mime(ours, identity.cloud_init, extra) if identity.cloud_init or extra else ours
 
 
 def _link(number: int, nic: Nic) -> str:
@@ -200,15 +200,22 @@ def _network_config(nics: Sequence[Nic]) -> dict[str, Any]:
     return {"version": 2, "ethernets": cards}
 
 
-def _mime(ours: str, extra: str) -> str:
-    """Both configurations as one multi-part message; cloud-init merges the parts in order, and a
-    `merge_how` in the template's own part has its way."""
+def _mime(ours: str, template: str, extra: str) -> str:
+    """All of them as one multi-part message; cloud-init merges configurations in order, and a
+    `merge_how` in a part has its way. What a text/plain part is, cloud-init sees by its first line
+    ("#cloud-config", "#!/bin/sh")."""
     from email.mime.multipart import MIMEMultipart
     from email.mime.text import MIMEText
 
     message = MIMEMultipart()
-    for name, text in (("machine", ours), ("cloud_init of the template", extra)):
-        part = MIMEText(text, "cloud-config", "utf-8")
+    for name, text, kind in (
+        ("machine", ours, "cloud-config"),
+        ("cloud_init of the template", template, "cloud-config"),
+        ("user-data of the user", extra, "plain"),
+    ):
+        if not text:
+            continue
+        part = MIMEText(text, kind, "utf-8")
         part["Merge-Type"] = MERGING
         part.add_header("Content-Disposition", "attachment", filename=name)
         message.attach(part)

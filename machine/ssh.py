@@ -60,7 +60,7 @@ def connect(address: Address, login: Login, *, timeout: float = 20) -> SshGuest:
     expected = _pinned(login.known_hosts)
     deadline = Deadline(timeout)
     where = f"{address.host} port {address.ssh_port}"
-    with _transport(address, login.jump, timeout) as transport:
+    with _transport(address, login.jump, login.config, timeout) as transport:
         transport.get_security_options().key_types = _algorithms(expected)
         transport.banner_timeout = transport.auth_timeout = max(1.0, deadline.left)
         try:
@@ -79,12 +79,17 @@ def connect(address: Address, login: Login, *, timeout: float = 20) -> SshGuest:
 
 
 def host_key(
-    address: Address, *, jump: str = "", kinds: Sequence[str] = (), timeout: float = 20
+    address: Address,
+    *,
+    jump: str = "",
+    config: str = "",
+    kinds: Sequence[str] = (),
+    timeout: float = 20,
 ) -> str:
     """The public key that answers at an address now ("ssh-ed25519 AAAA..."): to be compared with
     something, before it is pinned. ``kinds`` are asked for before others. Nobody logs in. Raises
     GuestUnreachable."""
-    with _transport(address, jump, timeout) as transport:
+    with _transport(address, jump, config, timeout) as transport:
         options = transport.get_security_options()
         options.key_types = sorted(options.key_types, key=lambda kind: _rank(kind, kinds))
         transport.start_client(timeout=timeout)
@@ -120,7 +125,9 @@ def known_keys(files: Sequence[Path], address: Address) -> list[str]:
 
 
 @contextmanager
-def _transport(address: Address, jump: str, timeout: float) -> Iterator[paramiko.Transport]:
+def _transport(
+    address: Address, jump: str, config: str, timeout: float
+) -> Iterator[paramiko.Transport]:
     """A connection that nobody has logged in over yet; it is closed when its user fails, whose
     errors become ours."""
     paramiko = _paramiko()
@@ -128,7 +135,7 @@ def _transport(address: Address, jump: str, timeout: float) -> Iterator[paramiko
     pipe = None
     try:
         if jump:
-            pipe = command.pipe(*_jump_words(address, jump))
+            pipe = command.pipe(*_jump_words(address, jump, config))
             sock = pipe.socket
         else:
             sock = socket.create_connection((address.host, address.ssh_port), timeout=timeout)
@@ -151,14 +158,15 @@ def _transport(address: Address, jump: str, timeout: float) -> Iterator[paramiko
         raise
 
 
-def _jump_words(address: Address, jump: str) -> list[str]:
+def _jump_words(address: Address, jump: str, config: str) -> list[str]:
     """The ssh program brings us there, as the user's own configuration and known_hosts say; the
     login at the end is ours."""
     *before, last = jump.split(",")
     through = ["-J", ",".join(before)] if before else []
     host = f"[{address.host}]" if ":" in address.host else address.host
     batch = ("-o", "BatchMode=yes", "-o", "LogLevel=ERROR")
-    return ["ssh", *batch, *through, "-W", f"{host}:{address.ssh_port}", f"ssh://{last}"]
+    file = ("-F", config) if config else ()
+    return ["ssh", *file, *batch, *through, "-W", f"{host}:{address.ssh_port}", f"ssh://{last}"]
 
 
 def _algorithms(key: paramiko.PKey) -> tuple[str, ...]:
@@ -250,7 +258,16 @@ def _options(login: Login) -> list[tuple[str, str]]:
 def ssh_command(address: Address, login: Login, words: Sequence[str]) -> list[str]:
     """The ssh program's words for the same login: for terminals, and for its own options."""
     options = [part for name, value in _options(login) for part in ("-o", f"{name}={value}")]
-    return ["ssh", *options, "-p", str(address.ssh_port), f"{login.user}@{address.host}", *words]
+    file = ("-F", login.config) if login.config else ()
+    return [
+        "ssh",
+        *file,
+        *options,
+        "-p",
+        str(address.ssh_port),
+        f"{login.user}@{address.host}",
+        *words,
+    ]
 
 
 def config_entry(name: str, address: Address, login: Login) -> str:

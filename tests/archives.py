@@ -13,6 +13,18 @@ from machine.runtime.docker.static import ARCHIVE
 X86_64, AARCH64, ARM = 62, 183, 40  # elf(5): e_machine
 
 
+PROGRAMS = {  # of the archive, by where the distribution's packages have them
+    "containerd": "usr/bin/containerd",
+    "containerd-shim-runc-v2": "usr/bin/containerd-shim-runc-v2",
+    "ctr": "usr/bin/ctr",
+    "docker": "usr/bin/docker",
+    "docker-init": "usr/bin/tini-static",
+    "docker-proxy": "usr/sbin/docker-proxy",
+    "dockerd": "usr/sbin/dockerd",
+    "runc": "usr/sbin/runc",
+}
+
+
 def program(machine: int = X86_64, *, dynamic: bool = False) -> bytes:
     """The header of a 64-bit little-endian program, with one program header behind it."""
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")

@@ -32,6 +32,9 @@ class GenericConfig:
     ssh_port: int | None = option(
         None, "port of sshd", env=("GENERIC_SSH_PORT",), low=1, high=65535, metavar="PORT"
     )
+    ssh_config: str = option(
+        "", "your ssh config, which may have an entry for it; default: ssh's own", metavar="FILE"
+    )
     ssh_jump: str = option(
         "", "hosts to go through, as ssh -J takes them", metavar="[USER@]HOST[:PORT][,...]"
     )

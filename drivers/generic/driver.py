@@ -19,7 +19,6 @@ from machine.redaction import remember
 
 PATIENCE: Final = 5.0
 """Seconds for sshd to say that it is one."""
-KNOWN_HOSTS: Final = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
 
 
 class GenericDriver(Driver[GenericConfig, GenericFacts]):
@@ -34,7 +33,9 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
         trusted = self._trusted(where)
         try:
             kinds = [key.split()[0] for key in trusted]
-            shown = ssh.host_key(where, jump=facts.jump, kinds=kinds, timeout=20)
+            shown = ssh.host_key(
+                where, jump=facts.jump, config=self.config.ssh_config, kinds=kinds, timeout=20
+            )
         except GuestUnreachable as exc:
             raise PreflightError(
                 exc.brief,
@@ -61,6 +62,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
             keys=tuple(Path(key) for key in facts.keys),
             agent=facts.agent,
             jump=facts.jump,
+            config=self.config.ssh_config,
             passphrase=self._passphrase,
             sudo_password=self._sudo_password,
         )
@@ -116,17 +118,16 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
         facts = self.facts
         if not facts.known:
             return Sighting(State.MISSING)
+        where = Address(facts.host, facts.ssh_port)
         try:
-            if facts.jump:
-                if not tunnel.is_open(self.host.id):
-                    ssh.host_key(
-                        Address(facts.host, facts.ssh_port), jump=facts.jump, timeout=PATIENCE
-                    )
-            else:
-                _greet(facts.host, facts.ssh_port)
+            if not facts.jump:
+                _greet(where)
+            elif not tunnel.is_open(self.host.id):
+                config = self.config.ssh_config
+                ssh.host_key(where, jump=facts.jump, config=config, timeout=PATIENCE)
         except (OSError, GuestUnreachable) as exc:
-            where = f"{facts.host} port {facts.ssh_port}"
-            return Sighting(State.UNKNOWN, problem=f"No SSH at {where}: {exc}")
+            problem = f"No SSH at {where.host} port {where.ssh_port}: {exc}"
+            return Sighting(State.UNKNOWN, problem=problem)
         return Sighting(State.RUNNING, self.address())
 
     def _trusted(self, where: Address) -> list[str]:
@@ -134,9 +135,11 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
         given = self.config.host_key
         if given and not given.startswith("SHA256:"):
             return [given]
-        files = [Path(name).expanduser() for name in KNOWN_HOSTS]
+        if given:
+            return []
+        files = resolve.known_hosts(self.config)
         named = replace(where, host=self.config.ip_address)
-        return [] if given else ssh.known_keys(files, where) + ssh.known_keys(files, named)
+        return ssh.known_keys(files, where) + ssh.known_keys(files, named)
 
     def _compare(self, where: Address, shown: str, trusted: Sequence[str]) -> None:
         """Raises PreflightError unless the key is one that the user takes for right."""
@@ -174,7 +177,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
 
     def _passphrase(self) -> str:
         return self._secret(
-            self.config.ssh_passphrase,
+            secret.or_variable(self.config.ssh_passphrase, "MACHINE_GENERIC_SSH_PASSPHRASE"),
             f"Passphrase of {self.facts.keys[0]}",
             "Put the key into your agent (ssh-add), or name a secret: --generic-ssh-passphrase "
             "env:NAME",
@@ -182,7 +185,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
 
     def _sudo_password(self) -> str:
         return self._secret(
-            self.config.sudo_password,
+            secret.or_variable(self.config.sudo_password, "MACHINE_GENERIC_SUDO_PASSWORD"),
             f"Password of {self.facts.user} for sudo on {self.facts.host}",
             "Name a secret: --generic-sudo-password env:NAME, file:PATH or command:WORDS",
         )
@@ -198,10 +201,11 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
         return self._secrets[question]
 
 
-def _greet(host: str, port: int) -> None:
+def _greet(where: Address) -> None:
     """Raises OSError unless the first words at an address are those of an SSH server (RFC 4253,
     4.2: lines of others may come before)."""
-    with socket.create_connection((host, port), timeout=PATIENCE) as connection:
+    at = (where.host, where.ssh_port)
+    with socket.create_connection(at, timeout=PATIENCE) as connection:
         connection.settimeout(PATIENCE)
         if b"SSH-" not in connection.recv(256):
             raise OSError("something else answers there")

@@ -15,11 +15,12 @@ from machine.cli import complete, context, output, progress
 from machine.errors import PreflightError, UsageError
 from machine.events import Emit
 from machine.host import Host
-from machine.model import EngineOptions
+from machine.model import EngineOptions, Setup
 
 if TYPE_CHECKING:
     from machine.driver import Driver
     from machine.workflows.create import CreateRequest
+    from machine.workflows.plan import Plan
 
 T = TypeVar("T")
 
@@ -52,10 +53,16 @@ class CreateCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         driver = chosen_driver(args)
         self.driver = registry.driver(driver)
-        for option in flags.options(driver, self.driver.config_type):
-            self.params.append(_click_option(option))
+        options = flags.options(driver, self.driver.config_type)
+        self.params += map(_click_option, options)
         self.params += map(_ignored, self.driver.ignored)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if any(option.secret for option in options):
+            from machine.workflows import secrets
+
+            given = {each.key: ctx.params[_key(each)] for each in options}
+            secrets.notice(options, {key: value for key, value in given.items() if value})
+        return rest
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_help_text(ctx, formatter)
@@ -131,6 +138,8 @@ def _ignored_key(flag: str) -> str:
 def _run(names: tuple[str, ...], **given: Any) -> None:
     as_json = context.is_json(given["output"])
     _say_ignored(given)
+    if given["adopt"] and given["register"]:
+        raise UsageError("--adopt changes an engine, --register changes nothing: give one of them")
     if given["warm"] and not given["layers"]:
         raise UsageError("--warm is a start from a layer: leave --no-layers out")
     if not names:
@@ -142,11 +151,17 @@ def _run(names: tuple[str, ...], **given: Any) -> None:
     if doubled:
         raise UsageError(f'The name "{doubled[0]}" is given twice')
     emit = progress.sink(as_json=as_json, prefix=len(names) > 1)
+    if given["dry_run"]:
+        progress.run(_rehearsals(names, emit, given), parallel=given["parallel"], done=_planned)
+        return
     jobs = _resumes(names, emit) if given["resume"] else _creates(names, emit, given)
     progress.run(jobs, parallel=given["parallel"], done=_ready, left=_left)
 
 
 def _ready(name: str, host: Host) -> None:
+    if not host.is_asked:
+        output.say(f"{name} is known now; nothing on it was changed")
+        return
     output.say(f'{name} is ready. To point your shell at it: eval "$(machine env {name})"')
     if host.block.context:
         output.say(f"Or without a shell's variables: docker --context {name} version")
@@ -208,7 +223,50 @@ def _request(name: str, given: dict[str, Any]) -> CreateRequest:
         ssh_config=given["ssh_config"],
         layers=given["layers"],
         warm=given["warm"],
+        setup=_setup(given),
+        open_firewall=given["open_firewall"],
     )
+
+
+def _setup(given: dict[str, Any]) -> Setup:
+    if given["register"]:
+        return Setup.REGISTER
+    return Setup.ADOPT if given["adopt"] else Setup.INSTALL
+
+
+def _rehearsals(
+    names: Sequence[str], emit: Emit, given: dict[str, Any]
+) -> dict[str, Callable[[], Plan]]:
+    from machine.workflows import create
+
+    store = context.store()
+    requests = {name: _request(name, given) for name in names}
+    for request in requests.values():
+        create.check(store, request)
+    return {
+        name: partial(_told, partial(create.rehearse, store, request, emit))
+        for name, request in requests.items()
+    }
+
+
+def _planned(name: str, plan: Plan) -> None:
+    from machine.workflows.plan import diff
+
+    if plan.is_empty:
+        output.value(f"{name}: nothing would be changed on the host")
+        return
+    output.value(f"{name}: this would be changed on the host")
+    for title, lines in (
+        ("Packages", plan.packages),
+        ("Services", plan.services),
+        ("Firewall", plan.firewall),
+        ("Files", [line for change in plan.files for line in diff(change)]),
+        ("", plan.notes),
+    ):
+        if lines:
+            output.value(
+                "\n".join([f"\n{title}:" if title else "", *(f"  {each}" for each in lines)])
+            )
 
 
 def _told(work: Callable[[], T]) -> T:
@@ -275,6 +333,24 @@ create = CreateCommand(
         ),
         click.Option(
             ["--overcommit"], is_flag=True, help="make them even if memory is short for all of them"
+        ),
+        click.Option(
+            ["--adopt"],
+            is_flag=True,
+            help="a host that is there: its own engine stays, and gets certificates and a listener",
+        ),
+        click.Option(
+            ["--register"], is_flag=True, help="a host that is there: change nothing on it"
+        ),
+        click.Option(
+            ["--dry-run"],
+            is_flag=True,
+            help="a host that is there: say what would be changed on it, and change nothing",
+        ),
+        click.Option(
+            ["--open-firewall/--keep-firewall"],
+            default=None,
+            help="a host that is there: let the engine's port through its firewall; default: ask",
         ),
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
         click.Option(["--context"], is_flag=True, help="make a docker context of its name too"),

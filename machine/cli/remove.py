@@ -20,6 +20,9 @@ def rm(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="forget it even if its provider cannot be asked")
     ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="put a host that was there before back as it was")
+    ] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="do not ask")] = False,
     parallel: context.ParallelWaits = context.WAITS,
     output_format: context.Output = "text",
@@ -38,7 +41,7 @@ def rm(
     emit = progress.sink(as_json=context.is_json(output_format), prefix=len(known) > 1)
     progress.run(  # a name that is not there is an error beside the others'
         {
-            name: partial(remove.remove, store, name, emit, force=force)
+            name: partial(remove.remove, store, name, emit, force=force, undo=undo)
             for name in (known if force else wanted)
         },
         parallel=parallel,

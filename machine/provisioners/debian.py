@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from machine.errors import CommandFailed
@@ -67,12 +67,17 @@ class Debian(Systemd):
                 "Installing the engine's packages failed", code=exc.code, details=exc.details
             ) from exc
 
-    def packages(self) -> frozenset[str]:
+    def packages(self) -> Mapping[str, str]:
         shown = self.guest.run(
-            "dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n"
+            "dpkg-query",
+            "--show",
+            "--showformat=${db:Status-Status} ${Package} ${Version}\\n",
         )
-        lines = (line.split() for line in shown.stdout.splitlines())
-        return frozenset(name for state, name in lines if state == "installed")
+        lines = [line.split() for line in shown.stdout.splitlines()]
+        return {line[1]: line[2] for line in lines if line[0] == "installed"}
+
+    def is_newer(self, version: str, than: str) -> bool:
+        return self.guest.run("dpkg", "--compare-versions", version, "gt", than, check=False).ok
 
     def remove_packages(self, names: Collection[str]) -> None:
         """dpkg keeps what others depend on, and ends with a code then: that is no failure here."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from machine import wait
+from machine import ledger, wait
 from machine.engine import Engine, ServerTls, Settings
 from machine.errors import BundleError, DriverError, GuestUnreachable, MachineError, StoreError
 from machine.host import Host, certs_lock
@@ -59,6 +59,7 @@ class Session:
 
     def install_engine(self, bundle: Bundle) -> None:
         folder = deliver(self.guest, bundle, self.host.report)
+        ledger.note_packages(self.guest, bundle.packages)
         self.engine.install(folder, bundle.kind)
         discard(self.guest)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from machine import flags, record, registry
+from machine import flags, record, registry, ssh
 from machine.errors import (
     BadOption,
     CommandFailed,
@@ -15,6 +17,7 @@ from machine.errors import (
     DiskFull,
     GuestError,
     HostError,
+    HostKeyMismatch,
     ImageError,
     LayerError,
     MachineError,
@@ -39,10 +42,22 @@ from machine.model import (
     VmSpec,
     Warm,
 )
+from machine.paths import MachineFolder
 from machine.runtime.bundle import LABEL, Bundle, BundleCache
 from machine.store import Store, check_name, taken, write
 from machine.template import HostTemplate
-from machine.workflows import bootstrap, console, entries, layers, remove
+from machine.workflows import (
+    bootstrap,
+    console,
+    entries,
+    existing,
+    host_key,
+    layers,
+    remove,
+    secrets,
+)
+from machine.workflows import plan as plans
+from machine.workflows.plan import Plan
 
 if TYPE_CHECKING:
     from machine.ssh import SshGuest
@@ -63,6 +78,7 @@ class CreateRequest:
     layers: bool = True  # False: everything from the image
     warm: bool = False  # from saved memory, which is made if there is none
     setup: Setup = Setup.INSTALL  # for a host that is there already
+    open_firewall: bool | None = None  # likewise; None: its user is asked
 
 
 def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
@@ -74,6 +90,8 @@ def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
     entries.check(host)
     with store.lock(request.name):
         store.reserve(host.record)
+        options, table = _declared(request)
+        secrets.keep(options, request.given, table, host.folder, host.report)
         _finish(host, keep=request.keep_on_failure)
     return host
 
@@ -111,10 +129,41 @@ def prepare(store: Store, request: CreateRequest, emit: Emit = ignore) -> list[s
 
 
 class _Draft(Host):
-    """A machine that never comes to be: nothing of it is written."""
+    """A machine that never comes to be: nothing of it is written into the store."""
+
+    scratch: Path | None = None  # what stands for its folder
+
+    @property
+    def folder(self) -> MachineFolder:
+        return MachineFolder(self.scratch) if self.scratch else super().folder
 
     def save(self) -> None:
         return
+
+
+def rehearse(store: Store, request: CreateRequest, emit: Emit = ignore) -> Plan:
+    """What a create would change on a host that is there already; nothing is changed. Raises what
+    the create would, where that can be told before."""
+    host = _Draft(store, _record(request), Reporter(emit, request.name))
+    if host.driver.source is not Source.HOST:
+        raise BadOption(
+            "--dry-run is for a host that is there already",
+            hint=f"The {request.driver} driver makes new ones: there is nothing yet to be changed",
+        )
+    with TemporaryDirectory(prefix="machine-") as scratch:
+        host = _Draft(store, host.record, host.report)
+        host.scratch = Path(scratch)
+        options, table = _declared(request)
+        secrets.keep(options, request.given, table, host.folder, host.report)
+        with host.report.step("preflight", "Looking at the host"):
+            host.driver.preflight()
+            host.driver.reserve(host.engine_port)
+            write(host.folder.known_hosts, ssh.known_hosts_line(host.driver.host_key()).encode())
+            session = bootstrap.Session.open(host)
+            try:
+                return plans.plan(session)
+            finally:
+                session.close()
 
 
 def resume(store: Store, name: str, emit: Emit = ignore) -> Host:
@@ -132,9 +181,9 @@ def resume(store: Store, name: str, emit: Emit = ignore) -> Host:
 def _record(request: CreateRequest) -> record.Record:
     template = request.template
     cls = registry.driver(request.driver)
-    config = flags.build(
-        request.driver, cls.config_type, request.given, template.driver.get(request.driver, {})
-    )
+    options, table = _declared(request)
+    given = secrets.references(options, request.given, table)
+    config = flags.build(request.driver, cls.config_type, given, table)
     size = cls.size(config)
     if request.setup is not Setup.INSTALL and cls.source is not Source.HOST:
         raise BadOption(
@@ -143,7 +192,7 @@ def _record(request: CreateRequest) -> record.Record:
         )
     block = record.block(
         template=template.name,
-        image=template.image,
+        image=template.image if cls.source is Source.IMAGE else "",
         user=getattr(config, "ssh_user", "") or template.user,
         cpus=size.cpus or template.cpus,
         memory_mib=size.memory_mib or template.memory_mib,
@@ -151,6 +200,7 @@ def _record(request: CreateRequest) -> record.Record:
         boot_timeout=getattr(config, "boot_timeout", None) or 600,
         engine_port=getattr(config, "engine_port", None) or 0,
         setup=request.setup,
+        open_firewall=_CONSENT[request.open_firewall],
         cloud_init=template.cloud_init,
         engine=template.engine,
         bundle_kind=template.bundle,
@@ -161,6 +211,16 @@ def _record(request: CreateRequest) -> record.Record:
         config=flags.as_dict(config),
     )
     return record.new(request.name, request.driver, block, request.engine)
+
+
+def _declared(request: CreateRequest) -> tuple[list[flags.Option], Mapping[str, Any]]:
+    """The driver's options, and the template's table of them."""
+    config_type = registry.driver(request.driver).config_type
+    options = flags.options(request.driver, config_type)
+    return options, request.template.driver.get(request.driver, {})
+
+
+_CONSENT: Final = {None: "ask", True: "yes", False: "no"}
 
 
 def _finish(host: Host, *, keep: bool) -> None:
@@ -298,6 +358,13 @@ class Walk:
         return step in ("system", "configure", "start") and self.ready_made
 
     @property
+    def is_of_ours(self) -> bool:
+        """Whether its system is an image that we build, of which everything is known."""
+        return (
+            self.host.driver.source is Source.IMAGE and self.image.first_boot is FirstBoot.IDENTITY
+        )
+
+    @property
     def has_cloud_init(self) -> bool:
         source = self.host.driver.source
         if source is Source.IMAGE:
@@ -390,7 +457,7 @@ def _layer(walk: Walk) -> None:
 
 
 def _keys(walk: Walk) -> None:
-    from machine import keys, ssh
+    from machine import keys
     from machine.tls import Authority
 
     host, folder = walk.host, walk.host.folder
@@ -416,14 +483,14 @@ def _vm(walk: Walk) -> None:
     if host.driver.source in (Source.HOST, Source.ENGINE):
         host.driver.create(walk.spec(NOBODY))
         return
-    host_key = folder.host_key.read_text()
+    given_key = folder.host_key.read_text()
     identity = Identity(
         hostname=host.name,
         machine_id=block.id.replace("-", ""),
         user=block.user,
         authorized_keys=(folder.ssh_key_public.read_text().strip(),),
-        host_key=host_key,
-        host_key_public=public_of(host_key),
+        host_key=given_key,
+        host_key_public=public_of(given_key),
         cloud_init=block.cloud_init,
         files=_engine_files(host) if walk.ready_made else (),
     )
@@ -474,16 +541,27 @@ def _boot(walk: Walk) -> None:
         host.block.user = walk.login.user
         return
     try:
-        walk.login = bootstrap.wait_for_ssh(host)
+        walk.login = _first_login(host)
         if walk.has_cloud_init:
             walk.close()  # what cloud-init changes of the user counts from the next login on
             bootstrap.wait_for_cloud_init(host)
+        if host.driver.source is Source.PROVIDER:
+            host_key.replace(host)
     except GuestError:
         raise
     except MachineError as exc:
         exc.details = console.explain(host, exc.details)
         raise
     host.record.note_address(host.address())
+
+
+def _first_login(host: Host) -> SshGuest:
+    try:
+        return bootstrap.wait_for_ssh(host)
+    except HostKeyMismatch:
+        if not host_key.adopt(host):
+            raise
+        return bootstrap.wait_for_ssh(host)
 
 
 def _system(walk: Walk) -> None:
@@ -496,16 +574,21 @@ def _system(walk: Walk) -> None:
 def _install(walk: Walk) -> None:
     if walk.host.driver.source is Source.IMAGE:
         walk.session.install_engine(walk.bundle)
-    elif not walk.session.ensure_engine():
+        return
+    existing.keep(walk.session)
+    if not walk.session.ensure_engine():
         walk.host.report.note("It has an engine already, which stays")
 
 
 def _configure(walk: Walk) -> None:
+    existing.keep(walk.session)
     walk.session.configure_engine(fresh_certificate=True)
 
 
 def _start(walk: Walk) -> None:
     walk.session.engine.restart()
+    if not walk.is_of_ours:
+        existing.pass_firewall(walk.session)
 
 
 def _verify(walk: Walk) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from machine import command, image_build, registry
 from machine.driver import Finding
 from machine.errors import MachineError
+from machine.host import Host
 from machine.record import Record
 from machine.store import Store
 
@@ -34,7 +35,10 @@ def examine(store: Store, drivers: Sequence[str], *, fix: bool) -> list[Finding]
     found += _programs()
     ids = frozenset(each.block.id for each in records.values() if each.block is not None)
     for name in drivers:
-        found += registry.driver(name).findings(store.root, ids, fix=fix)
+        cls = registry.driver(name)
+        ours = [each for each in records.values() if each.driver_name == name and each.block]
+        found += cls.findings(store.root, ids, fix=fix)
+        found += cls.strays([Host(store, each).driver for each in ours], ids)
     return found
 
 
@@ -93,6 +97,7 @@ def _open_keys(store: Store, *, fix: bool) -> Iterator[Finding]:
     """Private keys that others than their owner may read: ssh itself refuses such a key."""
     keys = [*store.root.glob("certs/*key.pem"), *store.root.glob("machines/*/*key.pem")]
     keys += store.root.glob("machines/*/id_*[!b]")  # not *.pub
+    keys += store.root.glob("machines/*/secret-*")
     for path in sorted(keys):
         if not stat.S_IMODE(path.stat().st_mode) & 0o077:
             continue

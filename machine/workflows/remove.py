@@ -5,13 +5,17 @@ from __future__ import annotations
 from machine.errors import HostNotFound, MachineError
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
+from machine.model import Source
 from machine.store import Store
-from machine.workflows import entries
+from machine.workflows import entries, existing
 
 
-def remove(store: Store, name: str, emit: Emit = ignore, *, force: bool = False) -> None:
+def remove(
+    store: Store, name: str, emit: Emit = ignore, *, force: bool = False, undo: bool = False
+) -> None:
     """Remove a machine in any state, a half-made one too. With ``force`` the record goes even if
-    the provider cannot be asked, and a warning names what may be left there."""
+    the provider cannot be asked, and a warning names what may be left there. ``undo`` puts a host
+    that was there before back as it was."""
     report = Reporter(emit, name)
     if not store.exists(name):
         raise HostNotFound(name)
@@ -20,8 +24,12 @@ def remove(store: Store, name: str, emit: Emit = ignore, *, force: bool = False)
             return
         try:
             host = Host.load(store, name, report)
+            if undo:
+                existing.undo(host)
             with report.step("remove", "Removing the machine"):
                 discard(host)
+            if not undo and host.driver.source is Source.HOST and host.block.journal.finished:
+                report.note("The host itself stays as it is; --undo would have put it back")
         except MachineError as exc:
             if not force:
                 raise

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from machine.download import Digest
@@ -32,6 +32,13 @@ class Bundle:
     os_version: str
     arch: str
     files: tuple[tuple[str, str], ...]
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions by name, of the packages in it: a file is called NAME_VERSION_ARCH.deb, and a
+        version's colon %3a."""
+        parts = [PurePosixPath(name).name.split("_") for name, _ in self.files]
+        return {part[0]: part[1].replace("%3a", ":") for part in parts if len(part) == 3}
 
     def serves(self, os_id: str, os_version: str, arch: str) -> bool:
         system = (self.os_id, self.os_version)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from machine.runtime.bundle import BundleCache
+from tests import archives
 from tests.e2e.testbed import CACHE, SessionBed, SystemBed, own_cache
 
 
@@ -58,4 +60,21 @@ def image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link, io.BytesIO())
+    return path
+
+
+@pytest.fixture(scope="session")
+def static_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """docker-26.1.5.tgz as upstream packs it, from the packages of the Debian 13 bundle."""
+    work = tmp_path_factory.mktemp("archive")
+    bundle = BundleCache(CACHE / "bundles").get("docker-debian-13")
+    subprocess.run(["tar", "-xf", str(bundle.path), "-C", str(work)], check=True)
+    for name, _ in bundle.files:
+        if re.search(r"/(docker|containerd|runc|tini)", name):
+            subprocess.run(["dpkg-deb", "-x", str(work / name), str(work / "root")], check=True)
+    path = work / "docker-26.1.5.tgz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for program, place in archives.PROGRAMS.items():
+            tar.add(work / "root" / place, f"docker/{program}")
+    shutil.rmtree(work / "root")
     return path

@@ -51,14 +51,20 @@ class ExistingHost:
     def host_key(self) -> str:
         return (self.folder / "host_key.pub").read_text().strip()
 
+    def as_root(self, command: str) -> list[str]:
+        """The words of a login as its owner, and not by the tool."""
+        options = {
+            "BatchMode": "yes",
+            "UserKnownHostsFile": f"{self.folder}/known_hosts",
+            "HostKeyAlias": "machine",
+            "ConnectTimeout": "5",
+        }
+        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        return ["ssh", "-i", str(self.folder / "root_key"), *words, f"root@{GATE}", command]
+
     def root(self, command: str, *, check: bool = True) -> str:
-        """Run something on it as its owner would: as root, and not by the tool."""
-        done = self.bed.run(
-            *("ssh", "-i", str(self.folder / "root_key"), "-o", "BatchMode=yes"),
-            *("-o", f"UserKnownHostsFile={self.folder}/known_hosts", "-o", "HostKeyAlias=machine"),
-            *("-o", "ConnectTimeout=5", f"root@{GATE}", "sh -eu"),
-            stdin=command,
-        )
+        """Run something on it as its owner would."""
+        done = self.bed.run(*self.as_root("sh -eu"), stdin=command)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 

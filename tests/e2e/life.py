@@ -9,7 +9,9 @@ import subprocess
 from tests.e2e.testbed import Bed
 
 
-class MachineLife:
+class Use:
+    """What a machine is used for while it runs."""
+
     def test_ssh_passes_code_streams_and_input(self, place: Bed, worker: str) -> None:
         ran = place.machine("ssh", worker, "cat; echo wrong >&2; exit 42", stdin="given\n")
         assert (ran.returncode, ran.stdout, ran.stderr) == (42, "given\n", "wrong\n")
@@ -56,6 +58,10 @@ class MachineLife:
         assert again.returncode == 0, again.stderr
         assert "nothing had to change" in again.stderr
         assert place.machine("ssh", worker, started).stdout == before
+
+
+class MachineLife(Use):
+    """With the restarts of one that keeps its address."""
 
     def test_certificates_are_renewed(self, place: Bed, worker: str) -> None:
         folder = place.store / "machines" / worker

@@ -8,17 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from machine.runtime.bundle import BundleCache
 from tests import archives
 from tests.e2e.test_system import variables
 from tests.e2e.testbed import CACHE, SystemBed
@@ -27,33 +23,6 @@ pytestmark = pytest.mark.e2e
 
 NAME = "static1"
 BUNDLE = "docker-static-26.1.5-x86_64"
-PROGRAMS = {
-    "containerd": "usr/bin/containerd",
-    "containerd-shim-runc-v2": "usr/bin/containerd-shim-runc-v2",
-    "ctr": "usr/bin/ctr",
-    "docker": "usr/bin/docker",
-    "docker-init": "usr/bin/tini-static",
-    "docker-proxy": "usr/sbin/docker-proxy",
-    "dockerd": "usr/sbin/dockerd",
-    "runc": "usr/sbin/runc",
-}
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """docker-26.1.5.tgz as upstream packs it, from the packages of the Debian 13 bundle."""
-    work = tmp_path_factory.mktemp("archive")
-    bundle = BundleCache(CACHE / "bundles").get("docker-debian-13")
-    subprocess.run(["tar", "-xf", str(bundle.path), "-C", str(work)], check=True)
-    for name, _ in bundle.files:
-        if re.search(r"/(docker|containerd|runc|tini)", name):
-            subprocess.run(["dpkg-deb", "-x", str(work / name), str(work / "root")], check=True)
-    path = work / "docker-26.1.5.tgz"
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
-        for program, place in PROGRAMS.items():
-            tar.add(work / "root" / place, f"docker/{program}")
-    shutil.rmtree(work / "root")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +43,11 @@ def template(bed: SystemBed, cache: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def worker(bed: SystemBed, archive: Path, template: str) -> str:
+def worker(bed: SystemBed, static_archive: Path, template: str) -> str:
     """A machine whose create was killed when it had begun to install the engine."""
-    built = bed.machine("bundle", "build", "docker", "--kind", "static", "--from", str(archive))
+    built = bed.machine(
+        "bundle", "build", "docker", "--kind", "static", "--from", str(static_archive)
+    )
     assert built.returncode == 0, built.stderr
     words = ("create", "-d", "libvirt", "-t", template, "--no-layers", "--output", "json")
     cut = bed.popen(*words, NAME)
@@ -119,7 +90,7 @@ def test_without_a_bundle_the_create_says_what_to_type(bed: SystemBed, template:
 
 
 def test_a_container_runs(
-    bed: SystemBed, worker: str, archive: Path, docker: str, image_tar: Path
+    bed: SystemBed, worker: str, static_archive: Path, docker: str, image_tar: Path
 ) -> None:
     env = variables(bed, worker)
     imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
@@ -133,7 +104,7 @@ def test_every_program_of_it_is_the_bundles(bed: SystemBed, worker: str) -> None
     home = "/usr/local/libexec/machine/docker"
     assert on(bed, worker, f"readlink {home}/current") == "26.1.5"
     assert on(bed, worker, f"ls -A {home}").split() == ["26.1.5", "current"]
-    assert set(on(bed, worker, f"ls {home}/current").split()) == set(PROGRAMS)
+    assert set(on(bed, worker, f"ls {home}/current").split()) == set(archives.PROGRAMS)
     run = on(
         bed, worker, "for p in dockerd containerd; do sudo readlink /proc/$(pgrep -x $p)/exe; done"
     )

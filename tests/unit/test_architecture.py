@@ -30,11 +30,15 @@ LAYERS = {  # a module may import its own number or a lower one
         ),
         1,
     ),
-    **dict.fromkeys(("guest", "shell", "provisioner", "engine", "driver"), 2),
+    **dict.fromkeys(
+        ("guest", "shell", "provisioner", "engine", "driver", "firewall", "filter_rules"), 2
+    ),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),
     **dict.fromkeys(("compat", "record", "store"), 3),
-    **dict.fromkeys(("images", "image_build", "image_folder", "disk_image", "catalogue"), 3),
-    **dict.fromkeys(("chroot", "folder_cache", "manifest", "layers"), 3),
+    **dict.fromkeys(
+        ("images", "image_build", "image_folder", "disk_image", "boot_disk", "catalogue"), 3
+    ),
+    **dict.fromkeys(("chroot", "folder_cache", "ledger", "manifest", "layers"), 3),
     **dict.fromkeys(("registry", "provision_detect", "template"), 4),
     "host": 5,
     "workflows": 6,

@@ -12,6 +12,7 @@ import pytest
 
 from machine import keys, seed
 from machine.model import FirstBoot, GuestFile, Identity, Nic
+from machine.paths import shipped_templates
 
 
 @pytest.fixture
@@ -116,6 +117,27 @@ def test_an_identity_without_a_host_key_has_none_in_it(identity: Identity) -> No
     content = seed.identity_tar(nobody, CARDS)
     assert b"ssh_host" not in content
     assert text_of(content, "authorized_keys") == ""
+
+
+def test_a_dvd_holds_the_same_tar(identity: Identity) -> None:
+    """Under the name and the label that ``_images/debian/init.sh`` looks for."""
+    iso = pycdlib.PyCdlib()
+    iso.open_fp(io.BytesIO(seed.identity_iso(identity, CARDS)))
+    label = iso.pvd.volume_identifier.decode().rstrip()
+    out = io.BytesIO()
+    iso.get_file_from_iso_fp(out, iso_path="/IDENTITY.TAR;1")
+    iso.close()
+    script = (shipped_templates() / "_images" / "debian" / "init.sh").read_text()
+    assert f"findfs LABEL={label} " in script
+    assert "/dvd/identity.tar" in script
+    with (
+        tarfile.open(fileobj=io.BytesIO(out.getvalue())) as found,
+        tarfile.open(fileobj=io.BytesIO(seed.identity_tar(identity, CARDS))) as expected,
+    ):
+        assert [(each.name, each.mode, each.size) for each in found] == [
+            (each.name, each.mode, each.size) for each in expected
+        ]
+    assert text_of(out.getvalue(), "root/etc/ssh/ssh_host_ed25519_key") == identity.host_key
 
 
 def files_of(content: bytes) -> dict[str, str]:

@@ -139,7 +139,7 @@ def test_families_without_packages_of_ours_say_so() -> None:
         with pytest.raises(GuestError, match="Packages cannot be installed on Alpine") as caught:
             provisioner(Replay(), ALPINE).install_packages("/x")
         assert "static" in caught.value.hint
-        assert provisioner(Replay(), ALPINE).packages() == frozenset()
+        assert provisioner(Replay(), ALPINE).packages() == {}
 
 
 def test_openrc_adds_to_the_services_variables_and_takes_it_away_again() -> None:
