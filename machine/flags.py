@@ -105,7 +105,7 @@ def within(reference: str, folder: Path) -> str:
 
 
 @functools.cache
-def secret_keys(config_type: type[Any]) -> tuple[str, ...]:
+def secret_keys(config_type: Any) -> tuple[str, ...]:
     return tuple(each.name for each in fields(config_type) if each.metadata.get("secret"))
 
 
