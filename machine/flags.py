@@ -104,8 +104,13 @@ def within(reference: str, folder: Path) -> str:
     return f"file:{folder / rest}"
 
 
-@functools.cache
-def secret_keys(config_type: Any) -> tuple[str, ...]:
+def secret_keys(config_type: type[Any]) -> tuple[str, ...]:
+    """The fields that hold references to secrets."""
+    return _secret_keys(config_type)  # type: ignore[arg-type]
+
+
+@functools.cache  # a listing asks for every machine
+def _secret_keys(config_type: type[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in fields(config_type) if each.metadata.get("secret"))
 
 
