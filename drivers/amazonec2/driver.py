@@ -213,16 +213,17 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         self.facts = replace(self.facts, engine_port=spec.engine_port)
         for last in (False, True):
             self._join_groups(ec2)
+            ask = launch.request(self.host, self.config, self.facts, spec)
+            self.save(replace(self.facts, asked=True))
             try:
                 with api.doing("the instance"):
-                    ask = launch.request(self.host, self.config, self.facts, spec)
                     made = ec2.run_instances(**ask)
                 break
-            except DriverError as exc:  # the last machine that used a group took it away just now
-                if last or api.code(exc) not in (
-                    "InvalidGroup.NotFound",
-                    "InvalidGroupId.NotFound",
-                ):
+            except DriverError as exc:
+                refused = api.code(exc)
+                self.save(replace(self.facts, asked=not refused))
+                # The last machine that used a group may have taken it away just now.
+                if last or refused not in network.NO_GROUP:
                     raise
         self.save(replace(self.facts, instance=made["Instances"][0]["InstanceId"]))
 
@@ -246,15 +247,14 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         found = self._found()
         if not found and self.facts.asked:
             return False
-        instance = next((each for each in found if not launch.is_gone(each)), None)
-        state = _state(instance) if instance else State.MISSING
-        if state in (State.MISSING, State.STOPPING, State.STOPPED):
+        instance = next((each for each in found if not launch.is_ending(each)), None)
+        if instance is None:
             raise DriverError(
-                f"EC2 did not start {self.facts.instance} (state: {state})",
+                f"EC2 did not start {self.facts.instance}, and ended it",
                 details="\n".join(filter(None, map(_why, found))),
             )
-        assert instance is not None
         self._learn(instance)
+        state = _state(instance)
         if state is State.RUNNING and not self.facts.address:
             raise DriverError(
                 f"{self.facts.instance} runs without a public address",

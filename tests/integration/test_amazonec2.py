@@ -295,9 +295,23 @@ def test_a_refusal_is_told_in_amazons_words_and_leaves_nothing(
         driver.create(SPEC)
     assert caught.value.details == f"{code}: You have requested more than you may."
     assert hint in caught.value.hint
-    assert not driver.facts.asked
+    assert not driver.facts.asked  # so that nothing is waited for
     driver.remove()
     assert left(moto) == []
+
+
+def test_what_was_asked_for_is_noted_before_the_answer_comes(driver: Made) -> None:
+    driver.preflight()
+    saved: list[Amazonec2Facts] = []
+    driver._checkpoint = saved.append
+    driver.create(SPEC)
+    kept = [(bool(each.groups), each.asked, bool(each.instance)) for each in saved]
+    assert list(dict.fromkeys(kept)) == [
+        (True, False, False),
+        (True, True, False),
+        (True, True, True),
+        (True, False, True),
+    ]
 
 
 def test_a_call_that_is_throttled_is_made_again(driver: Made) -> None:
@@ -305,6 +319,23 @@ def test_a_call_that_is_throttled_is_made_again(driver: Made) -> None:
     left_over = refusal(driver, "DescribeInstances", "RequestLimitExceeded", "Slow down.", 1)
     assert driver.state() is State.MISSING
     assert left_over == [0]
+
+
+def test_an_instance_that_was_ended_at_once_is_told_with_the_reason(
+    driver: Made, moto: str
+) -> None:
+    driver.preflight()
+    api.client(driver._account).meta.events.register(
+        "after-call.ec2.RunInstances",
+        lambda parsed, **_: (
+            amazon.client(moto).terminate_instances(
+                InstanceIds=[parsed["Instances"][0]["InstanceId"]]
+            )
+            and None
+        ),
+    )
+    with pytest.raises(DriverError, match="and ended it"):
+        driver.create(SPEC)
 
 
 def test_an_instance_that_is_not_shown_yet_is_waited_for(driver: Made, moto: str) -> None:
