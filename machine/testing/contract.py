@@ -84,6 +84,11 @@ class DriverContract:
         made_of = image if self.driver_type.source is Source.IMAGE else None
         return VmSpec(1, 256, 1, made_of, identity, engine_port=_ENGINE_PORT)
 
+    def check(self, driver: Driver[Any, Any]) -> None:
+        """As the core does before ``create``; override where this computer lacks what the check is
+        for, and tests put something in its place."""
+        driver.preflight()
+
     @pytest.fixture
     def driver(self, tmp_path: Path) -> Driver[Any, Any]:
         folder = tmp_path / "machines" / "contract"
@@ -170,8 +175,8 @@ class DriverContract:
 
     def test_nothing_is_made_by_looking(self, driver: Driver[Any, Any]) -> None:
         try:
-            driver.preflight()
-            driver.preflight()
+            self.check(driver)
+            self.check(driver)
             reserved = driver.reserve(_ENGINE_PORT)
             assert driver.reserve(_ENGINE_PORT) == reserved
             assert driver.state() is State.MISSING
@@ -179,7 +184,7 @@ class DriverContract:
             driver.remove()
 
     def test_how_it_is_logged_in_to(self, driver: Driver[Any, Any], tmp_path: Path) -> None:
-        driver.preflight()
+        self.check(driver)
         ours = Login("machine", tmp_path / "known_hosts", (tmp_path / "id_ed25519",))
         login = driver.login(ours)
         assert login.known_hosts == ours.known_hosts
@@ -195,7 +200,7 @@ class DriverContract:
         saved: list[Any] = []
         driver._checkpoint = saved.append
         try:
-            driver.preflight()
+            self.check(driver)
             reserved = driver.reserve(_ENGINE_PORT)
             driver.create(spec)
             assert driver.state() in _UP
@@ -243,6 +248,7 @@ class DriverContract:
                 driver.snapshot(name)
         assert [each.name for each in driver.snapshots()] == ["first", "second"]
         driver.restore("first")
+        driver.restore("second")
         with pytest.raises(DriverError):
             driver.restore("nosuch")
         driver.delete_snapshot("first")

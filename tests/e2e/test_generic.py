@@ -314,6 +314,44 @@ def test_a_registered_host_is_not_touched(host: ExistingHost, engine: list[str])
     assert inventory(host) == engine
 
 
+@pytest.mark.parametrize(
+    ("spoil", "mend", "words"),
+    [
+        (
+            "mount --bind /etc /etc; mount -o remount,bind,ro /etc",
+            "umount /etc",
+            ("Read-only file system", "findmnt"),
+        ),
+        (
+            "fallocate -l 100G /fill 2>/dev/null || dd if=/dev/zero of=/fill bs=4M 2>/dev/null || true",
+            "rm /fill",
+            ("No space left on device", "df -h"),
+        ),
+        (
+            "mv /opt/docker/dockerd /opt/dockerd; cp /bin/false /opt/docker/dockerd",
+            "mv /opt/dockerd /opt/docker/dockerd",
+            ("There is an engine on the host, and it does not run",),
+        ),
+    ],
+    ids=["read-only", "full", "broken"],
+)
+def test_a_host_in_trouble_is_left_as_it_is(
+    host: ExistingHost, engine: list[str], spoil: str, mend: str, words: tuple[str, ...]
+) -> None:
+    """Each says what it is; and when it is mended, nothing was changed."""
+    host.root(spoil)
+    try:
+        refused = host.bed.machine(*known(host), "--adopt", "g6", env=SUDO)
+    finally:
+        host.root(mend)
+    assert refused.returncode == 1
+    for word in words:
+        assert word in refused.stderr, refused.stderr
+    assert host.bed.machine("ls", "-q").stdout == ""
+    host.root("rm -rf /var/lib/machine/before*")
+    assert inventory(host) == engine
+
+
 def test_a_system_that_nobody_serves_is_named(host: ExistingHost) -> None:
     host.root("mv /etc/os-release /etc/os-release.kept; echo ID=plan9 > /etc/os-release")
     try:

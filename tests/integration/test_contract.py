@@ -48,11 +48,8 @@ class TestGenericDriver(DriverContract):
         (tmp_path / "authorized_keys").write_text(keys.ed25519().public)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self.config = {
-            "ip_address": "127.0.0.1",
-            "ssh_port": port,
-            "host_key": pair.public,
-        }
+        config = {"ip_address": "127.0.0.1", "ssh_port": port, "host_key": pair.public}
+        monkeypatch.setattr(type(self), "config", config)
         words = ("-m", "tests.e2e.sshd", "127.0.0.1", str(port), str(tmp_path))
         with subprocess.Popen([sys.executable, *words], cwd=ROOT) as server:
             wait.until("sshd", (tmp_path / "listening").exists, timeout=60)

@@ -70,7 +70,7 @@ def test_a_value_goes_into_a_file_of_the_machines_own(table: bool, tmp_path: Pat
     assert note.warning
     assert VALUE not in note.text
     assert "keyring:SERVICE/USER" in note.text
-    assert secret.resolve(secret.within(config.token, tmp_path)) == VALUE
+    assert secret.resolve(flags.within(config.token, tmp_path)) == VALUE
 
 
 def test_what_was_seen_is_said_no_more() -> None:

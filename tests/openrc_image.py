@@ -1,0 +1,84 @@
+"""A guest that OpenRC starts and whose sh, mv, tar and the like are busybox's: Alpine's stand-in.
+
+Alpine's own packages are not to be had from a Debian mirror. This is Debian's OpenRC with Debian's
+kernel and libc, and an os-release that calls itself Alpine; what is Alpine's alone (musl, apk, its
+own init scripts) it does not show.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from machine.image_build import KERNELS, apt_mirror, as_root, call, initramfs, make_disk, unpacked
+from machine.paths import cache_root
+
+NAME: Final = "openrc"
+FOLDER: Final = "test-images"
+USER: Final = "me"
+PACKAGES: Final = (
+    *("apparmor", "busybox-static", "ca-certificates", "e2fsprogs", "ifupdown", "iproute2"),
+    *("iptables", "kmod", "libseccomp2", "libsystemd0", "openrc", "openssh-server"),
+    *("openssh-sftp-server", "procps", "sudo", "sysvinit-core", "udev"),
+)
+OF_BUSYBOX: Final = (
+    "cat chmod chown cmp cp cut env find grep gzip head id install ln ls mkdir mv readlink rm rmdir "
+    "sed sha256sum sort stat tail tar test touch tr uname xargs"
+)
+FINISH: Final = f"""
+set -eu
+cd "$1"
+rm etc/os-release
+printf 'ID=alpine\\nVERSION_ID=3.0\\nPRETTY_NAME="Stand-in for Alpine"\\n' > etc/os-release
+echo 'LABEL=root / ext4 rw 0 1' > etc/fstab
+printf '%s\\n' 'auto lo eth0' 'iface lo inet loopback' 'iface eth0 inet static' \\
+    ' address 10.0.2.15/24' ' gateway 10.0.2.2' > etc/network/interfaces
+echo 'HostKey /etc/ssh/ssh_host_ed25519_key' > etc/ssh/sshd_config.d/10-machine.conf
+rm -f etc/ssh/ssh_host_* etc/hostname
+chroot . useradd --create-home --shell /bin/sh --groups sudo {USER}
+for name in {OF_BUSYBOX}; do ln -s /usr/bin/busybox usr/local/bin/$name; done
+ln -sf busybox usr/bin/sh
+sed -i '/getty/d' etc/inittab
+"""
+CMDLINE: Final = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
+
+
+def build(target: Path) -> None:
+    """``disk.qcow2``, ``vmlinuz`` and ``initrd`` in the folder, unless it is there."""
+    if target.exists():
+        return
+    print(f"==> Building the {target.name} image for the tests", file=sys.stderr)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".openrc-", dir=target.parent) as name:
+        work = Path(name)
+        work.chmod(0o755)  # the root of a user namespace has to look in
+        archive, made = work / "root.tar", work / "made"
+        made.mkdir()
+        call(
+            "mmdebstrap",
+            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+            "--variant=minbase",
+            f"--include={','.join((*PACKAGES, KERNELS[os.uname().machine]))}",
+            "--aptopt=APT::Install-Recommends false",
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/locale/*",
+            "trixie",
+            archive,
+            *(f"deb {apt_mirror()} {suite} main" for suite in ("trixie", "trixie-updates")),
+        )
+        with unpacked(archive) as root:
+            as_root("sh", "-c", FINISH, "sh", root)
+            (kernel,) = (root / "boot").glob("vmlinuz-*")
+            (made / "vmlinuz").write_bytes(kernel.read_bytes())
+            version = kernel.name.removeprefix("vmlinuz-")
+            (made / "initrd").write_bytes(initramfs(root / "usr" / "lib" / "modules" / version))
+            make_disk(root, made / "disk.qcow2")
+        made.rename(target)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]) if sys.argv[1:] else cache_root() / FOLDER / NAME)
