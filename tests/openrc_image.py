@@ -18,6 +18,8 @@ from machine.paths import cache_root
 
 NAME: Final = "openrc"
 FOLDER: Final = "test-images"
+TREE: Final = "tree.tar"
+"""Its file system without what only a boot needs, for tests that nothing boots."""
 USER: Final = "me"
 PACKAGES: Final = (
     *("apparmor", "busybox-static", "ca-certificates", "e2fsprogs", "ifupdown", "iproute2"),
@@ -47,7 +49,7 @@ CMDLINE: Final = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
 
 
 def build(target: Path) -> None:
-    """``disk.qcow2``, ``vmlinuz`` and ``initrd`` in the folder, unless it is there."""
+    """``disk.qcow2``, ``vmlinuz``, ``initrd`` and the tree in the folder, unless it is there."""
     if target.exists():
         return
     print(f"==> Building the {target.name} image for the tests", file=sys.stderr)
@@ -77,6 +79,8 @@ def build(target: Path) -> None:
             version = kernel.name.removeprefix("vmlinuz-")
             (made / "initrd").write_bytes(initramfs(root / "usr" / "lib" / "modules" / version))
             make_disk(root, made / "disk.qcow2")
+            without = ("--exclude=./boot", "--exclude=./usr/lib/modules")
+            as_root("tar", "-C", root, *without, "-cf", made / TREE, ".")
         made.rename(target)
 
 
