@@ -38,7 +38,7 @@ def worker(bed: SystemBed, before: set[str]) -> str:
     return "worker1"
 
 
-def variables(bed: SystemBed, name: str) -> dict[str, str]:
+def variables(bed: Bed, name: str) -> dict[str, str]:
     """What a shell has after eval "$(machine env NAME)"."""
     shown = bed.machine("env", "--shell", "bash", name)
     assert shown.returncode == 0, shown.stderr
