@@ -24,6 +24,7 @@ STARTED = """
 for name in started starting stopping inactive wasinactive failed exclusive options scheduled daemons \\
     tmp coldplugged hotplugged; do mkdir -p /run/openrc/$name; done
 touch /run/openrc/softlevel
+ln -sf busybox /usr/bin/sh
 """
 
 
