@@ -74,11 +74,10 @@ def build(target: Path) -> None:
 
 
 @contextmanager
-def firewalled(folder: Path) -> Iterator[Firewalled]:
-    """Such a host; nothing of it is left afterwards. Needs root."""
+def firewalled(folder: Path, archive: Path = CACHE / FOLDER / NAME) -> Iterator[Firewalled]:
+    """Such a host, or one from another archive; nothing of it is left afterwards. Needs root."""
     root, namespace = folder / "root", f"machine-fw-{os.getpid()}"
     root.mkdir(parents=True)
-    archive = CACHE / FOLDER / NAME
     subprocess.run(["tar", "-C", root, "--exclude=./dev/*", "-xpf", archive], check=True)
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     start = ["ip", "netns", "exec", namespace, "unshare", "-m", "--propagation", "private"]

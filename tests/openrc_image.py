@@ -18,15 +18,19 @@ from machine.paths import cache_root
 
 NAME: Final = "openrc"
 FOLDER: Final = "test-images"
+TREE: Final = "tree.tar"
+"""Its file system without what only a boot needs, for tests that nothing boots."""
 USER: Final = "me"
 PACKAGES: Final = (
-    *("apparmor", "busybox-static", "ca-certificates", "e2fsprogs", "ifupdown", "iproute2"),
+    *("apparmor", "busybox-static", "ca-certificates", "e2fsprogs", "iproute2"),
     *("iptables", "kmod", "libseccomp2", "libsystemd0", "openrc", "openssh-server"),
     *("openssh-sftp-server", "procps", "sudo", "sysvinit-core", "udev"),
 )
+# First in the PATH of every login. Debian's boot scripts keep their own sh, for busybox's prefers
+# its own start-stop-daemon, find and run-parts to Debian's.
 OF_BUSYBOX: Final = (
-    "cat chmod chown cmp cp cut env find grep gzip head id install ln ls mkdir mv readlink rm rmdir "
-    "sed sha256sum sort stat tail tar test touch tr uname xargs"
+    "cat chmod chown cmp cp cut env grep gzip head id install ln ls mkdir mv readlink rm rmdir "
+    "sed sh sha256sum sort stat tail tar test touch tr uname xargs"
 )
 FINISH: Final = f"""
 set -eu
@@ -34,20 +38,29 @@ cd "$1"
 rm etc/os-release
 printf 'ID=alpine\\nVERSION_ID=3.0\\nPRETTY_NAME="Stand-in for Alpine"\\n' > etc/os-release
 echo 'LABEL=root / ext4 rw 0 1' > etc/fstab
-printf '%s\\n' 'auto lo eth0' 'iface lo inet loopback' 'iface eth0 inet static' \\
-    ' address 10.0.2.15/24' ' gateway 10.0.2.2' > etc/network/interfaces
+cat > etc/init.d/network <<'END'
+#!/sbin/openrc-run
+depend() {{ provide net; }}
+start() {{
+    ip link set lo up
+    ip address add 10.0.2.15/24 dev eth0
+    ip link set eth0 up
+    ip route add default via 10.0.2.2
+}}
+END
+chmod 755 etc/init.d/network
+ln -s /etc/init.d/network etc/runlevels/default/network
 echo 'HostKey /etc/ssh/ssh_host_ed25519_key' > etc/ssh/sshd_config.d/10-machine.conf
 rm -f etc/ssh/ssh_host_* etc/hostname
-chroot . useradd --create-home --shell /bin/sh --groups sudo {USER}
+chroot . useradd --create-home --shell /usr/local/bin/sh --groups sudo {USER}
 for name in {OF_BUSYBOX}; do ln -s /usr/bin/busybox usr/local/bin/$name; done
-ln -sf busybox usr/bin/sh
 sed -i '/getty/d' etc/inittab
 """
 CMDLINE: Final = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
 
 
 def build(target: Path) -> None:
-    """``disk.qcow2``, ``vmlinuz`` and ``initrd`` in the folder, unless it is there."""
+    """``disk.qcow2``, ``vmlinuz``, ``initrd`` and the tree in the folder, unless it is there."""
     if target.exists():
         return
     print(f"==> Building the {target.name} image for the tests", file=sys.stderr)
@@ -77,6 +90,8 @@ def build(target: Path) -> None:
             version = kernel.name.removeprefix("vmlinuz-")
             (made / "initrd").write_bytes(initramfs(root / "usr" / "lib" / "modules" / version))
             make_disk(root, made / "disk.qcow2")
+            without = ("--exclude=./boot", "--exclude=./usr/lib/modules")
+            as_root("tar", "-C", root, *without, "-cf", made / TREE, ".")
         made.rename(target)
 
 
