@@ -153,7 +153,7 @@ def test_a_word_is_finished_with_a_blank_or_without(
         "machine ssh we\tx": ["ssh", "web", "x"],
         "machine scp webf\tx": ["scp", "webfile", "x"],
         "machine scp wo\t1\tx": ["scp", "worker1:x"],
-        "machine create --driver=l\tx": ["create", "--driver=libvirt", "x"],
+        "machine create --driver=lib\tx": ["create", "--driver=libvirt", "x"],
         "machine create -t other/\tx": ["create", "-t", "other/mx"],
         "machine scp tw\tx": ["scp", "two words", "x"],
     }.items():
