@@ -82,7 +82,8 @@ class Vm:
     def tell(self, command: str, **arguments: str) -> None:
         """One command over QEMU's machine protocol."""
         with socket.socket(socket.AF_UNIX) as link:
-            link.connect(str(self.folder / "qmp"))
+            os.chdir(self.folder)  # sun_path has 108 bytes, and a test's folders are deep
+            link.connect("qmp")
             with link.makefile("rw") as lines:
                 lines.readline()
                 for name, values in (("qmp_capabilities", {}), (command, arguments)):
@@ -110,7 +111,10 @@ class Vm:
         for stale in ("down", "qmp", "pid"):
             (self.folder / stale).unlink(missing_ok=True)
         print(f'Waiting for VM "{self.name}" to power on...', flush=True)
-        started = subprocess.run(self._command(), capture_output=True, text=True, check=False)
+        command = self._command()
+        started = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False
+        )
         if started.returncode:
             fail(
                 f"The virtual machine '{self.name}' has terminated unexpectedly during startup with "
@@ -127,7 +131,7 @@ class Vm:
             *("-machine", "q35" if info["chipset"] == "ich9" else "pc", "-accel", "tcg"),
             *("-cpu", "max", "-m", info["memory"], "-smp", info["cpus"], "-display", "none"),
             *("-daemonize", "-pidfile", str(self.folder / "pid")),
-            *("-qmp", f"unix:{self.folder / 'qmp'},server,wait=off", "-device", "ahci,id=sata"),
+            *("-qmp", "unix:qmp,server,wait=off", "-device", "ahci,id=sata"),
             *self._drives(),
             *self._cards(),
             *self._serial(),
