@@ -7,7 +7,8 @@ PYTHON := .venv/bin/python
 setup:  ## system packages, virtual environment, images, engine bundles (the only one that downloads)
 	@.ci/setup
 
-demo: setup  ## a container on a VM that is made in front of you
+demo:  ## a container on a VM that is made in front of you
+	@.ci/setup demo
 	@.ci/demo
 
 test: root setup lint  ## everything, real VMs included

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_origin
 
-from machine.errors import Unsupported, WarmRefused
+from machine.errors import MachineError, Unsupported, WarmRefused
 from machine.events import Reporter
 from machine.model import (
     Address,
@@ -53,6 +53,16 @@ class Driver(ABC, Generic[C, F]):
     for it behind: ``{"--virtualbox-boot2docker-url URL": "images come from templates"}``."""
     config_type: ClassVar[type[Any]]  # frozen dataclass of machine.flags.option fields
     facts_type: ClassVar[type[Any]]  # frozen dataclass, every field with a default
+    """Both are what a class names in ``Driver[Config, Facts]``, unless it says otherwise."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            origin, types = get_origin(base), get_args(base)
+            if isinstance(origin, type) and issubclass(origin, Driver) and len(types) == 2:
+                for name, each in zip(("config_type", "facts_type"), types, strict=True):
+                    if isinstance(each, type) and name not in cls.__dict__:
+                        setattr(cls, name, each)
 
     def __init__(
         self,
@@ -201,9 +211,13 @@ class Driver(ABC, Generic[C, F]):
         them. Override where the provider can answer for all in one call."""
         seen: dict[str, Sighting] = {}
         for driver in drivers:
-            state = driver.state()
-            address = driver.address() if state is State.RUNNING else None
-            seen[driver.host.name] = Sighting(state, address)
+            try:
+                state = driver.state()
+                address = driver.address() if state is State.RUNNING else None
+            except MachineError as exc:
+                seen[driver.host.name] = Sighting(State.UNKNOWN, problem=exc.brief)
+            else:
+                seen[driver.host.name] = Sighting(state, address)
         return seen
 
     @classmethod

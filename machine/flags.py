@@ -8,9 +8,12 @@ import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from machine.errors import BadOption
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 C = TypeVar("C")
 
@@ -71,7 +74,9 @@ def options(driver: str, config_type: type[Any]) -> list[Option]:
                 item=_item(hints[each.name]),
                 default=each.default,
                 help=each.metadata["help"],
-                metavar=each.metadata["metavar"] or "|".join(each.metadata["choices"]),
+                metavar=each.metadata["metavar"]
+                or "|".join(each.metadata["choices"])
+                or ("REFERENCE" if each.metadata["secret"] else ""),
                 low=each.metadata["low"],
                 high=each.metadata["high"],
                 choices=each.metadata["choices"],
@@ -89,6 +94,24 @@ def is_reference(text: str) -> bool:
     keyring:SERVICE/USER. Anything else is taken for a secret itself."""
     kind, colon, rest = text.partition(":")
     return bool(colon and rest) and kind in REFERENCES
+
+
+def within(reference: str, folder: Path) -> str:
+    """The same reference for use anywhere: a file's relative path counts from ``folder``."""
+    kind, _, rest = reference.partition(":")
+    if kind != "file" or rest.startswith("~"):
+        return reference
+    return f"file:{folder / rest}"
+
+
+def secret_keys(config_type: type[Any]) -> tuple[str, ...]:
+    """The fields that hold references to secrets."""
+    return _secret_keys(config_type)  # type: ignore[arg-type]
+
+
+@functools.cache  # a listing asks for every machine
+def _secret_keys(config_type: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(config_type) if each.metadata.get("secret"))
 
 
 def build(

@@ -12,7 +12,7 @@ from machine.driver import Driver, HostRef
 from machine.engine import Engine
 from machine.errors import EngineError, GuestError, HostError, HostGone, HostNotRunning
 from machine.events import Reporter
-from machine.flags import as_dict, from_dict
+from machine.flags import as_dict, from_dict, secret_keys, within
 from machine.model import Address, Can, EngineInfo, Login, Setup, Source, State, TlsFiles
 from machine.paths import MachineFolder
 from machine.record import Block, Record
@@ -75,7 +75,7 @@ class Host:
         block = self.block
         return cls(
             HostRef(self.name, block.id, self.folder.root),
-            from_dict(cls.config_type, block.config),
+            from_dict(cls.config_type, self._config(cls.config_type)),
             from_dict(cls.facts_type, block.facts),
             checkpoint=self._checkpoint,
             report=self.report,
@@ -149,6 +149,16 @@ class Host:
 
     def save(self) -> None:
         self.store.save(self.record)
+
+    def _config(self, config_type: type[Any]) -> dict[str, Any]:
+        """What the record has of it; secrets of the machine's own are files of its folder."""
+        config = self.block.config
+        ours = {
+            key: within(config[key], self.folder.root)
+            for key in secret_keys(config_type)
+            if config.get(key)
+        }
+        return {**config, **ours}
 
     def _checkpoint(self, facts: Any) -> None:
         self.block.facts = as_dict(facts)

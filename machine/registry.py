@@ -28,6 +28,7 @@ DRIVERS: Final = {
     "linode": "machine.drivers.cloud.providers:Linode",
     "none": "machine.drivers.none:NoneDriver",
     "openstack": "machine.drivers.cloud.providers:OpenStack",
+    "virtualbox": "machine.drivers.virtualbox.driver:VirtualboxDriver",
     "vultr": "machine.drivers.cloud.providers:Vultr",
 }
 ENGINES: Final = {

@@ -13,13 +13,9 @@ from machine.errors import MachineError, SecretMissing
 from machine.redaction import remember
 
 
-def within(reference: str, folder: Path) -> str:
-    """The same reference for use anywhere: a file's relative path counts from ``folder``, the
-    machine's own."""
-    kind, _, rest = reference.partition(":")
-    if kind != "file" or rest.startswith("~"):
-        return reference
-    return f"file:{folder / rest}"
+def or_variable(reference: str, name: str) -> str:
+    """The reference, or one to a variable that is set, or ""."""
+    return reference or (f"env:{name}" if os.environ.get(name) else "")
 
 
 def resolve(reference: str) -> str:

@@ -317,7 +317,10 @@ class SshGuest:
             for secret in hide:
                 shown = shown.replace(secret, "***")
             raise CommandFailed(
-                f"{argv[0]} on the host ended with code {code}", code=code, details=shown
+                f"{argv[0]} on the host ended with code {code}",
+                code=code,
+                details=shown,
+                hint=_remedy(shown),
             )
         return result
 
@@ -342,7 +345,14 @@ class SshGuest:
         beside = f"{PurePosixPath(path).parent}/.{PurePosixPath(path).name}.new"
         deadline = Deadline(timeout)
         try:
-            self._upload(content, waiting, progress, deadline)
+            try:
+                self._upload(content, waiting, progress, deadline)
+            except OSError as exc:  # SFTP has no word for a full disk
+                raise GuestError(
+                    f"{waiting} cannot be written on the host",
+                    details=str(exc),
+                    hint=_remedy("No space left on device"),
+                ) from exc
             self.script(
                 f"install -D -m {mode:o} -o {owner.split(':')[0]} -g {owner.split(':')[-1]} "
                 f"{waiting} {shlex.quote(beside)}\n"
@@ -563,6 +573,15 @@ def _close(transport: Any, sock: socket.socket) -> None:
     if transport is not None:
         transport.close()
     sock.close()
+
+
+def _remedy(said: str) -> str:
+    """What to do about it, where the system's own words say what it is (errno(3))."""
+    if "No space left on device" in said:
+        return "Is the host's disk full? Look there with: df -h"
+    if "Read-only file system" in said:
+        return "A file system of the host is read-only. Look there with: findmnt -o TARGET,OPTIONS"
+    return ""
 
 
 def _feed(channel: paramiko.Channel, source: BinaryIO) -> None:

@@ -252,6 +252,114 @@ class OpenStack(Service):
         return token
 
 
+def service_account() -> str:
+    """A key of Google's kind, for the token that nobody checks."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return json.dumps({"client_email": "machine@test", "private_key": pem.decode()})
+
+
+def secret(service: Service) -> str:
+    """What its driver has to be given."""
+    return service_account() if isinstance(service, Google) else TOKEN
+
+
+class Google(Service):
+    """Operations are done as soon as they are asked for."""
+
+    name = "google"
+    PROJECT = "project_name"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.firewalls: dict[str, dict[str, Any]] = {}
+
+    def unauthorised(self) -> Answer:
+        return 401, _google_error(401, "authError", "Invalid Credentials")
+
+    def answer(self, method: str, path: str, body: Any) -> Answer:
+        words = path.partition("/projects/")[2].split("/")
+        match (method, words[1:]):
+            case "GET", ["zones"]:
+                return 200, recorded("gce/zones.json")
+            case "GET", ["zones", "us-central1-a"]:
+                return 200, recorded("gce/zones_us-central1-a.json")
+            case "GET", ["regions"]:
+                return 200, recorded("gce/regions.json")
+            case "GET", ["regions", "us-central1"]:
+                return 200, recorded("gce/regions_us-central1.json")
+            case "GET", ["zones", zone, "machineTypes"]:
+                return 200, {"items": [self._size(zone)]}
+            case "GET", ["zones", zone, "machineTypes", _]:
+                return 200, self._size(zone)
+            case "GET", ["global", "images", "family", _]:
+                file = "gce/projects_coreos-cloud_global_images_family_coreos_stable.json"
+                return 200, recorded(file) | {"name": "ubuntu-2404-noble-v20250101"}
+            case "GET", ["zones", _, "diskTypes", _]:
+                return 200, recorded("gce/zones_us-central1-a_diskTypes_pd_standard.json")
+            case "GET", ["global", "networks", "default"]:
+                return 200, recorded("gce/global_networks_default.json")
+            case "GET", ["global", "firewalls"]:
+                return 200, {"items": list(self.firewalls.values())}
+            case "GET", ["global", "firewalls", name]:
+                return 200, self.firewalls[name]
+            case ("POST", ["global", "firewalls"]) | ("PUT", ["global", "firewalls", _]):
+                rule = recorded("gce/global_firewalls_lcfirewall.json") | body
+                self.firewalls[rule["name"]] = rule
+                return 200, self._done()
+            case "DELETE", ["global", "firewalls", name]:
+                del self.firewalls[name]
+                return 200, self._done()
+            case ("GET", ["zones", _, "operations", _]) | ("GET", ["global", "operations", _]):
+                return 200, self._done()
+            case "GET", ["aggregated", "instances"]:
+                self.listings += 1
+                there = {"zones/us-central1-a": {"instances": list(self.nodes.values())}}
+                return 200, {"items": there}
+            case "GET", ["aggregated", "machineTypes"]:
+                there = {"zones/us-central1-a": {"machineTypes": [self._size("us-central1-a")]}}
+                return 200, {"items": there}
+            case "GET", ["aggregated", "disks"]:
+                return 200, {"items": {}}
+            case "POST", ["zones", _, "instances"]:
+                self._made(body)
+                return 200, self._done()
+            case "GET", ["zones", _, "instances", name] if name in self.nodes:
+                return 200, self.nodes[name]
+            case "DELETE", ["zones", _, "instances", name] if name in self.nodes:
+                del self.nodes[name]
+                return 200, self._done()
+            case "POST", ["zones", _, "instances", name, verb]:
+                state = {"stop": "TERMINATED", "start": "RUNNING"}[verb]
+                self.nodes[name]["status"] = state
+                return 200, self._done()
+        return 404, _google_error(404, "notFound", path)
+
+    def _size(self, zone: str) -> Any:
+        file = "gce/zones_europe-west1-a_machineTypes_n1-standard-1.json"
+        return recorded(file) | {"name": "e2-small", "zone": zone}
+
+    def _done(self) -> Any:
+        return recorded("gce/operations_operation_zones_us-central1-a_instances_post.json")
+
+    def _made(self, asked: Any) -> None:
+        node = recorded("gce/zones_us-central1-a_instances_node-name.json")
+        node |= {"name": asked["name"], "labels": asked["labels"], "id": self.next_id()}
+        node |= {"disks": [], "machineType": asked["machineType"]}
+        node["tags"]["items"] = asked["tags"]["items"]
+        node["networkInterfaces"][0]["accessConfigs"][0]["natIP"] = ADDRESS
+        (item,) = asked["metadata"]["items"]
+        self.user_data = item["value"]
+        self.nodes[asked["name"]] = node
+
+
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     """Its URL."""
@@ -267,7 +375,7 @@ def serving(service: Service) -> Iterator[str]:
             else:
                 where = urlsplit(self.path)
                 status, said = service.answer(self.command, where.path, body)
-            if service.loses_answer and self.command == "POST" and "/auth/" not in self.path:
+            if service.loses_answer and service.nodes:
                 service.loses_answer = False
                 self.close_connection = True
                 return
@@ -311,3 +419,8 @@ def _decoded(text: str) -> str:
     import base64
 
     return base64.b64decode(text).decode()
+
+
+def _google_error(code: int, reason: str, message: str) -> Any:
+    error = {"domain": "global", "reason": reason, "message": message}
+    return {"error": {"code": code, "message": message, "errors": [error]}}

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from machine import secret
@@ -127,9 +126,9 @@ def region(account: Account) -> str:
     return str(name)
 
 
-def reference(given: str, folder: Path) -> str:
-    """Where a credential is, for use anywhere; "" where the SDK finds it by itself."""
-    return "" if given in _OF_THE_SDK else secret.within(given, folder)
+def reference(given: str) -> str:
+    """Where a credential is; "" where the SDK finds it by itself."""
+    return "" if given in _OF_THE_SDK else given
 
 
 def endpoint(given: str, *, insecure: bool) -> str:

@@ -107,6 +107,7 @@ class Amazonec2Facts:
     device: str = ""  # the image's root device
     vpc: str = ""
     subnet: str = ""
+    asked: bool = False  # for an instance that was not seen yet
     instance: str = ""
     groups: tuple[str, ...] = ()  # ids of its security groups
     address: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Self
 
@@ -23,6 +24,8 @@ _STATES: Final = {  # EC2's API reference, "InstanceState"
 }
 _CHANGE: Final = 600
 """Seconds for EC2 to start, stop or end an instance: large ones take minutes."""
+_SHOWN: Final = 20
+"""Seconds until EC2 shows an instance that it has just made ("eventual consistency")."""
 _AT_ONCE: Final = 200
 """Values that one filter of EC2's API takes."""
 
@@ -79,7 +82,7 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         if not self.facts.vpc:  # killed before anything was made
             return
         ec2 = self._client()
-        for instance in self._instances():
+        for instance in self._shown():
             with api.doing(f"ending {instance['InstanceId']}"):
                 ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
         wait.until(
@@ -155,9 +158,9 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         config = self.config
         return api.Account(
             region=self.facts.region or config.region,
-            access_key=api.reference(config.access_key, self.host.folder),
-            secret_key=api.reference(config.secret_key, self.host.folder),
-            session_token=api.reference(config.session_token, self.host.folder),
+            access_key=api.reference(config.access_key),
+            secret_key=api.reference(config.secret_key),
+            session_token=api.reference(config.session_token),
             profile=config.profile,
             endpoint=api.endpoint(config.endpoint, insecure=config.insecure_transport),
             retries=config.retries,
@@ -166,19 +169,29 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
     def _client(self) -> Any:
         return api.client(self._account)
 
-    def _instances(self) -> list[dict[str, Any]]:
-        """Those of the machine that are not gone; one at most, unless somebody copied its tags.
-        Raises DriverError, also where another account is asked than had it made."""
+    def _found(self) -> list[dict[str, Any]]:
+        """Everything with the machine's mark, also what is gone and still shown. Raises DriverError,
+        also where another account is asked than had it made."""
         if not self.facts.vpc:
             return []
         ec2 = self._client()
         with api.doing(f'looking for "{self.host.name}"'):
             filters = network.as_filters({f"tag:{launch.ID_TAG}": self.host.id})
             found = launch.instances(ec2, filters)
-        alive = [each for each in found if not launch.is_gone(each)]
-        if not alive:
+        if not found:
             network.require_account(ec2, self.facts.account)
-        return alive
+        return found
+
+    def _instances(self) -> list[dict[str, Any]]:
+        """Those that are not gone; one at most, unless somebody copied its tags."""
+        return [each for each in self._found() if not launch.is_gone(each)]
+
+    def _shown(self) -> list[dict[str, Any]]:
+        """As ``_instances``, and waits a little for one that was asked for and never seen."""
+        with suppress(TimedOut):
+            seconds = _SHOWN if self.facts.asked else 0
+            wait.until("EC2 to show the instance", self._found, timeout=seconds)
+        return self._instances()
 
     def _look(self) -> dict[str, Any] | None:
         """The instance, whose id and address are facts from now on."""
@@ -200,16 +213,17 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         self.facts = replace(self.facts, engine_port=spec.engine_port)
         for last in (False, True):
             self._join_groups(ec2)
+            ask = launch.request(self.host, self.config, self.facts, spec)
+            self.save(replace(self.facts, asked=True))
             try:
                 with api.doing("the instance"):
-                    ask = launch.request(self.host, self.config, self.facts, spec)
                     made = ec2.run_instances(**ask)
                 break
-            except DriverError as exc:  # the last machine that used a group took it away just now
-                if last or api.code(exc) not in (
-                    "InvalidGroup.NotFound",
-                    "InvalidGroupId.NotFound",
-                ):
+            except DriverError as exc:
+                refused = api.code(exc)
+                self.save(replace(self.facts, asked=not refused))
+                # The last machine that used a group may have taken it away just now.
+                if last or refused not in network.NO_GROUP:
                     raise
         self.save(replace(self.facts, instance=made["Instances"][0]["InstanceId"]))
 
@@ -227,16 +241,20 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         wait.until(
             f"EC2 to start {self.facts.instance}", self._has_address, timeout=_CHANGE, most=3
         )
-        self.save(self.facts)
+        self.save(replace(self.facts, asked=False))
 
     def _has_address(self) -> bool:
-        instance = self._look()
-        state = _state(instance) if instance else State.MISSING
-        if state in (State.MISSING, State.STOPPING, State.STOPPED):
-            why = _why(instance) if instance else ""
+        found = self._found()
+        if not found and self.facts.asked:
+            return False
+        instance = next((each for each in found if not launch.is_ending(each)), None)
+        if instance is None:
             raise DriverError(
-                f"EC2 did not start {self.facts.instance} (state: {state})", details=why
+                f"EC2 did not start {self.facts.instance}, and ended it",
+                details="\n".join(filter(None, map(_why, found))),
             )
+        self._learn(instance)
+        state = _state(instance)
         if state is State.RUNNING and not self.facts.address:
             raise DriverError(
                 f"{self.facts.instance} runs without a public address",

@@ -62,6 +62,10 @@ def is_gone(instance: Mapping[str, Any]) -> bool:
     return bool(instance["State"]["Name"] == "terminated")
 
 
+def is_ending(instance: Mapping[str, Any]) -> bool:
+    return is_gone(instance) or bool(instance["State"]["Name"] == "shutting-down")
+
+
 def tag(instance: Mapping[str, Any], key: str) -> str:
     return next((each["Value"] for each in instance.get("Tags", ()) if each["Key"] == key), "")
 

@@ -13,6 +13,8 @@ from machine.errors import BadOption, DriverError, PreflightError, TimedOut
 SSH_PORT: Final = 22
 OURS: Final = "machine:made"
 """Tag of a security group that we made, and so may remove."""
+NO_GROUP: Final = ("InvalidGroup.NotFound", "InvalidGroupId.NotFound")
+"""EC2's codes for a group that is not there."""
 LET_GO: Final = 90
 """Seconds that a terminated instance's network card may still hold its security group."""
 
@@ -184,7 +186,7 @@ def _deleted(ec2: Any, group: str, instance: str) -> bool:
         except DriverError as exc:
             if api.code(exc) in ("DependencyViolation", "InvalidGroup.InUse"):
                 return _has_others(ec2, group, instance)
-            if api.code(exc) not in ("InvalidGroup.NotFound", "InvalidGroupId.NotFound"):
+            if api.code(exc) not in NO_GROUP:
                 raise
         return True
 

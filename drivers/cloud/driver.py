@@ -185,11 +185,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
     @property
     def _secrets(self) -> dict[str, str]:
         """References by key."""
-        return {
-            option.key: secret.within(getattr(self.config, option.key), self.host.folder)
-            for option in self._options()
-            if option.secret
-        }
+        return {key: getattr(self.config, key) for key in flags.secret_keys(self.config_type)}
 
     @property
     def _account(self) -> tuple[object, ...]:
@@ -208,6 +204,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
         return self._connection
 
     _connection: Any = None
+    _seen: bool = False
 
     def _all(self) -> list[Any]:
         with api.doing(self.provider.title, "listing the machines"):
@@ -259,10 +256,10 @@ class CloudDriver(Driver[Any, CloudFacts]):
         if choose := row.location:
             location = listed("place", lambda: choose(made, config))
         else:
-            location = self._one("region", listed("region", made.list_locations))
+            location = self._one(row.place, listed(row.place, made.list_locations))
         size = self._one("size", listed("size", lambda: row.sizes(made, location)))
         if find := row.image:
-            image = listed("image", lambda: find(made, config))
+            image = listed(f"image {config.image}", lambda: find(made, config))
         else:
             image = self._one("image", listed("image", made.list_images))
         return location, size, image
@@ -313,6 +310,9 @@ class CloudDriver(Driver[Any, CloudFacts]):
 
     def _has_address(self) -> bool:
         node = self._look()
+        if node is None and not self._seen:  # some show a node some time after they made it
+            return False
+        self._seen = True
         state = _state(node) if node is not None else State.MISSING
         if state in (State.MISSING, State.ERROR):
             raise DriverError(

@@ -44,6 +44,7 @@ class Provider:
     by_hand: str  # a command that removes a node: {id}, {name}
     nodes: Callable[[Any], list[Any]] = lambda made: list(made.list_nodes())
     sizes: Callable[[Any, Any], list[Any]] = lambda made, location: list(made.list_sizes(location))
+    place: str = "region"  # the option that says where
     location: Callable[[Any, Any], Any] | None = None  # made, config; None: by its id or name
     image: Callable[[Any, Any], Any] | None = None
     start: Callable[[Any, Any], Any] = lambda made, node: made.start_node(node)

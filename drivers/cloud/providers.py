@@ -6,7 +6,6 @@ import os
 import secrets as random
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
-from urllib.parse import urlsplit
 
 from machine.drivers.cloud import api
 from machine.drivers.cloud.config import (
@@ -18,7 +17,7 @@ from machine.drivers.cloud.config import (
 )
 from machine.drivers.cloud.driver import CloudDriver
 from machine.drivers.cloud.provider import MARK, Order, Provider, tag, tagged
-from machine.errors import BadOption, PreflightError
+from machine.errors import PreflightError
 
 _OWN_KEY: Final = "each machine has a key of its own, in its user-data"
 _PORT: Final = "SSH is at its usual port"
@@ -206,22 +205,19 @@ def _connect_google(config: GoogleConfig, given: Mapping[str, str]) -> Any:
     try:
         account = json.loads(given["credentials"])["client_email"]
     except (ValueError, KeyError, TypeError):
-        raise BadOption(
+        raise PreflightError(
             "The credentials of google are no service account's key",
             hint="gcloud iam service-accounts keys create key.json --iam-account ACCOUNT\n"
             "--google-credentials file:key.json",
         ) from None
-    where = urlsplit(config.endpoint)
-    there = {"host": where.hostname, "port": where.port, "secure": where.scheme == "https"}
-    return api.load(
+    made = api.load(
         "gce",
         account,
         given["credentials"],
         project=config.project,
-        datacenter=config.zone,
         credential_file=os.devnull,
-        **(there if config.endpoint else {}),
     )
+    return api.point(made, config.endpoint)
 
 
 def _google(config: GoogleConfig, order: Order) -> Mapping[str, Any]:
@@ -251,9 +247,10 @@ def _google_image(made: Any, config: GoogleConfig) -> Any:
 
 
 def _firewall(made: Any, config: GoogleConfig, order: Order) -> None:
-    """One rule for all machines of a network, as docker-machine makes it."""
+    """One rule for all machines, as docker-machine makes it; ports are added to it."""
     ports = ["22", str(order.engine_port), *(each.partition("/")[0] for each in config.open_port)]
-    if not any(each.name == FIREWALL for each in made.ex_list_firewalls()):
+    rule = next((each for each in made.ex_list_firewalls() if each.name == FIREWALL), None)
+    if rule is None:
         made.ex_create_firewall(
             FIREWALL,
             [{"IPProtocol": "tcp", "ports": ports}],
@@ -261,6 +258,11 @@ def _firewall(made: Any, config: GoogleConfig, order: Order) -> None:
             source_ranges=["0.0.0.0/0"],
             target_tags=[FIREWALL_TAG],
         )
+        return
+    opened = {port for each in rule.allowed for port in each.get("ports", ())}
+    if missing := [port for port in ports if port not in opened]:
+        rule.allowed = [*rule.allowed, {"IPProtocol": "tcp", "ports": missing}]
+        made.ex_update_firewall(rule)
 
 
 def _no_firewall(made: Any, config: GoogleConfig) -> None:
@@ -273,7 +275,7 @@ def _no_firewall(made: Any, config: GoogleConfig) -> None:
 
 
 def _google_nodes(made: Any) -> list[Any]:
-    return list(made.list_nodes(ex_zone="all", ex_use_disk_cache=False))
+    return list(made.list_nodes(ex_zone="all"))
 
 
 class Google(CloudDriver):
@@ -292,7 +294,7 @@ class Google(CloudDriver):
         mark=lambda node: str((node.extra.get("labels") or {}).get(MARK, "")),
         by_hand="gcloud compute instances delete {name}",
         nodes=_google_nodes,
-        location=lambda made, config: made.ex_get_zone(config.zone),
+        place="zone",
         image=_google_image,
         start=lambda made, node: made.ex_start_node(node, sync=False),
         stop=lambda made, node: made.ex_stop_node(node, sync=False),

@@ -177,7 +177,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
 
     def _passphrase(self) -> str:
         return self._secret(
-            self.config.ssh_passphrase,
+            secret.or_variable(self.config.ssh_passphrase, "MACHINE_GENERIC_SSH_PASSPHRASE"),
             f"Passphrase of {self.facts.keys[0]}",
             "Put the key into your agent (ssh-add), or name a secret: --generic-ssh-passphrase "
             "env:NAME",
@@ -185,7 +185,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
 
     def _sudo_password(self) -> str:
         return self._secret(
-            self.config.sudo_password,
+            secret.or_variable(self.config.sudo_password, "MACHINE_GENERIC_SUDO_PASSWORD"),
             f"Password of {self.facts.user} for sudo on {self.facts.host}",
             "Name a secret: --generic-sudo-password env:NAME, file:PATH or command:WORDS",
         )

@@ -69,7 +69,13 @@ def drivers(
         _print(found[0])
     else:
         rows = [
-            (each.name, each.status, each.package, _made(each), each.problem or _abilities(each))
+            (
+                each.name,
+                each.status,
+                each.package,
+                _made(each),
+                each.problem or _abilities(each) or "-",
+            )
             for each in found
         ]
         output.table(("NAME", "STATUS", "FROM", "HOSTS", "CAN"), rows)

@@ -269,6 +269,8 @@ def _hints(*parts: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
+TITLES: Final = {"vm": "Taking it in", "boot": "Logging in", "settle": "Noting how it is reached"}
+"""Of the steps that are something else for what was there before."""
 OF_IMAGES: Final = frozenset({"image", "bundle", "layer"})
 OF_SYSTEMS: Final = frozenset({"boot", "system", "install", "configure", "start"})
 OF_ENGINES: Final = frozenset({"system", "install", "configure", "start"})
@@ -337,7 +339,7 @@ class Walk:
 
     def title(self, step: str, usual: str) -> str:
         made = self.host.driver.source in (Source.IMAGE, Source.PROVIDER)
-        return usual if made else {"vm": "Taking it in", "boot": "Logging in"}.get(step, usual)
+        return usual if made else TITLES.get(step, usual)
 
     def needless(self, step: str) -> bool:
         """Whether a step has nothing to do: because of what the driver's hosts are made of, or

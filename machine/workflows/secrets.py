@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from machine import flags, secret
+from machine import flags
 from machine.events import Reporter
 from machine.paths import MachineFolder
 from machine.redaction import remember
@@ -27,7 +27,7 @@ def references(
     for option in options:
         value = _value(option, given, table)
         if flags.is_reference(value):
-            found[option.key] = secret.within(value, Path.cwd())
+            found[option.key] = flags.within(value, Path.cwd())
         elif value and not _variable(option, given):
             found[option.key] = f"file:{MachineFolder(Path()).secret(option.key)}"
     return found

@@ -13,7 +13,7 @@ import pytest
 
 from machine.runtime.bundle import BundleCache
 from tests import archives
-from tests.e2e.testbed import CACHE, SessionBed, SystemBed, own_cache
+from tests.e2e.testbed import CACHE, SessionBed, SystemBed, VirtualboxBed, own_cache
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,12 @@ def warm_cache(bed: SystemBed) -> Path:
 def session_bed() -> Iterator[SessionBed]:
     """In a folder of its own: pytest's are closed to other users."""
     with SessionBed(Path(tempfile.mkdtemp(prefix="machine-session-"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def virtualbox_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualboxBed]:
+    with VirtualboxBed(tmp_path_factory.mktemp("bed") / "virtualbox") as made:
         yield made
 
 

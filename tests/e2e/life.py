@@ -59,6 +59,10 @@ class Use:
         assert "nothing had to change" in again.stderr
         assert place.machine("ssh", worker, started).stdout == before
 
+
+class MachineLife(Use):
+    """With the restarts of one that keeps its address."""
+
     def test_certificates_are_renewed(self, place: Bed, worker: str) -> None:
         folder = place.store / "machines" / worker
         before = (folder / "server.pem").read_bytes()
@@ -66,10 +70,6 @@ class Use:
         assert renewed.returncode == 0, renewed.stderr
         assert (folder / "server.pem").read_bytes() != before
         assert place.machine("config", worker).returncode == 0
-
-
-class MachineLife(Use):
-    """With the restarts of one that keeps its address."""
 
     def test_it_stops_and_starts_with_the_same_address(self, place: Bed, worker: str) -> None:
         url = place.machine("url", worker).stdout

@@ -56,7 +56,7 @@ class Vm:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        process = subprocess.Popen([*self._qemu(controller, dvd, port)])
+        process = subprocess.Popen(list(self._qemu(controller, dvd, port)))
         try:
             with self._login(port) as guest:
                 yield guest
@@ -146,5 +146,5 @@ def test_a_bios_boots_it_from_a_disk_of_any_kind_and_it_is_somebody_from_then_on
         guest.run("rm", ONCE, sudo=True)
     for controller, still in (("ide", dvd), ("virtio-scsi", None)):
         with vm.boot(controller, still) as guest:
-            assert learn(guest) | facts == learn(guest)
+            assert facts.items() <= learn(guest).items()
             assert guest.get(ONCE) is None

@@ -30,7 +30,7 @@ find /etc /usr/local /opt /root /home -xdev \( -type f -o -type l \) ! -name .su
 find /etc /usr/local -xdev -type f ! -path '/etc/ld.so.cache' -exec sha256sum {} +
 find /usr -xdev -path /usr/local -prune -o -printf '%p %y %m %u:%g\n' | grep -v /__pycache__
 dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n'
-systemctl list-unit-files --no-legend --no-pager
+systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}'
 systemctl list-units --type=service --state=running --no-legend --plain --no-pager | cut -d' ' -f1 |
     grep -v -e ^user@ -e ^systemd-
 cut -d: -f1,3 /etc/group /etc/passwd
@@ -307,10 +307,48 @@ def test_a_registered_host_is_not_touched(host: ExistingHost, engine: list[str])
         refused = bed.machine(*words, env=env)
         assert refused.returncode == 1
         assert "only registered here" in refused.stderr
-    wrong = bed.machine("ssh", "g3", "true", env={"MACHINE_GENERIC_SSH_PASSPHRASE": "other"})
+    wrong = bed.machine("ssh", "g3", "true", env={"MACHINE_GENERIC_SSH_PASSPHRASE": "not that"})
     assert wrong.returncode == 1
     assert "passphrase is another one" in wrong.stderr
     assert bed.machine("rm", "-y", "g3").returncode == 0
+    assert inventory(host) == engine
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "words"),
+    [
+        (
+            "mount --bind /etc /etc; mount -o remount,bind,ro /etc",
+            "umount /etc",
+            ("Read-only file system", "findmnt"),
+        ),
+        (
+            "fallocate -l 100G /fill 2>/dev/null || dd if=/dev/zero of=/fill bs=4M 2>/dev/null || true",
+            "rm /fill",
+            ("No space left on device", "df -h"),
+        ),
+        (
+            "mv /opt/docker/dockerd /opt/dockerd; cp /bin/false /opt/docker/dockerd",
+            "mv /opt/dockerd /opt/docker/dockerd",
+            ("There is an engine on the host, and it does not run",),
+        ),
+    ],
+    ids=["read-only", "full", "broken"],
+)
+def test_a_host_in_trouble_is_left_as_it_is(
+    host: ExistingHost, engine: list[str], spoil: str, mend: str, words: tuple[str, ...]
+) -> None:
+    """Each says what it is; and when it is mended, nothing was changed."""
+    host.root(spoil)
+    try:
+        refused = host.bed.machine(*known(host), "--adopt", "g6", env=SUDO)
+    finally:
+        host.root(mend)
+    assert refused.returncode == 1
+    for word in words:
+        assert word in refused.stderr, refused.stderr
+    assert host.bed.machine("ls", "-q").stdout == ""
+    host.root("rm -rf /var/lib/machine/before*")
     assert inventory(host) == engine
 
 

@@ -290,3 +290,121 @@ exec sleep infinity
     def inside(self) -> list[str]:
         who = f"{self.user}"
         return [*super().inside(), "setpriv", "--reuid", who, "--regid", who, "--clear-groups"]
+
+
+class VirtualboxBed(Bed):
+    """The real VBoxManage in the root that `make setup` unpacked, with a registry of its own, and QEMU
+    in place of its hypervisor (tests/vboxmanage_on_qemu.py). What is on loopback stays in a network
+    namespace. /dev/vboxdrv is there to be looked for, and is nobody's."""
+
+    script = """
+set -eu
+mkdir -p "$1/tmp" "$1/layer" "$1/root" "$1/dev"
+chmod 1777 "$1/tmp"
+mount -t tmpfs tmpfs "$1/layer"
+mkdir "$1/layer/upper" "$1/layer/work"
+mount -t overlay -o "lowerdir=$1/virtualbox,upperdir=$1/layer/upper,workdir=$1/layer/work" \\
+    overlay "$1/root"
+mount --rbind /dev "$1/root/dev"
+mount --rbind /proc "$1/root/proc"
+mount --bind "$1/tmp" "$1/root/tmp"  # the one service of all calls has its socket there
+mkdir -p "$1/root$1"
+mount --bind "$1" "$1/root$1"
+mount -t tmpfs -o mode=755 tmpfs "$1/dev"
+for name in full null random tty urandom zero; do
+    touch "$1/dev/$name"
+    mount --bind "/dev/$name" "$1/dev/$name"
+done
+for name in pts shm; do
+    mkdir "$1/dev/$name"
+    mount --rbind "/dev/$name" "$1/dev/$name"
+done
+ln -s pts/ptmx "$1/dev/ptmx"
+ln -s /proc/self/fd "$1/dev/fd"
+mknod "$1/dev/vboxdrv" c 10 63
+mount --move "$1/dev" /dev
+ip link set lo up
+touch "$1/ready"
+exec sleep infinity
+"""
+
+    def prepare(self) -> None:
+        self.cache = own_cache(self.folder / "cache")
+        (self.folder / "virtualbox").symlink_to(CACHE / "test-virtualbox")
+
+    def start(self) -> None:
+        """A VBoxManage for PATH that also works from outside of the namespaces, and its service."""
+        program = self.folder / "bin" / "VBoxManage"
+        program.parent.mkdir()
+        program.write_text(
+            f"#!/bin/sh\nTEST_VBOXMANAGE='{' '.join(self.real('VBoxManage'))}' "
+            f"VBOX_USER_HOME={self.home}/vbox exec {' '.join(self.inside())} "
+            f'{ROOT}/.venv/bin/python {ROOT}/tests/vboxmanage_on_qemu.py "$@"\n'
+        )
+        program.chmod(0o755)
+        self.start_service()
+
+    def real(self, program: str) -> list[str]:
+        """The command line of a program in the root."""
+        own = (f"HOME={self.home}", f"VBOX_USER_HOME={self.home}/vbox")
+        words = ("env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", *own)
+        return [
+            *("chroot", f"{self.folder}/root", *words),
+            *(f"VBOX_IPC_SOCKETID={os.getpid()}", program),
+        ]
+
+    def start_service(self) -> None:
+        """What answers all calls. Started by the first of them it would end 5 s after the last, and
+        a call in that moment waits 10 s for another one (seen with 7.2)."""
+        argv = [*self.inside(), *self.real("/usr/lib/virtualbox/VBoxSVC")]
+        with (self.folder / "service.log").open("ab") as log:
+            self._service = subprocess.Popen(argv, stdout=log, stderr=log)
+        self._children.append(self._service)
+        self.wait_for(lambda: any((self.folder / "tmp").glob(".vbox-*-ipc/ipcd")))
+
+    def restart_service(self) -> None:
+        """So that it reads settings files anew."""
+        self._service.terminate()
+        self._service.wait()
+        for left in (self.folder / "tmp").glob(".vbox-*-ipc/ipcd"):
+            left.unlink()
+        self.start_service()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        found = super().environment
+        return {**found, "PATH": f"{self.folder / 'bin'}:{found['PATH']}"}
+
+    def vbox(self, *words: str) -> str:
+        """What VBoxManage answers, without its warnings."""
+        said = self.run("VBoxManage", *words)
+        return said.stdout.rpartition("until this problem is fixed.\n")[2].strip() + said.stderr
+
+    def left_of(self, name: str) -> str:
+        places = (
+            *(self.vbox("list", what) for what in ("vms", "hdds", "dvds")),
+            "\n".join(str(each) for each in self.home.glob("vbox/qemu/*")),
+            "\n".join(str(each) for each in self.store.glob("machines/*")),
+            "\n".join(Path(f"/proc/{n}/cmdline").read_text() for n in self.processes()),
+        )
+        return "\n".join(line for text in places for line in text.splitlines() if name in line)
+
+    def inventory(self) -> set[str]:
+        """Registry, media, files, processes; the bases that machines share are no machine's."""
+        found = {
+            line for what in ("vms", "runningvms") for line in self.vbox("list", what).splitlines()
+        }
+        found |= set(
+            re.findall(r"Location: +(.*)", self.vbox("list", "hdds") + self.vbox("list", "dvds"))
+        )
+        found |= {str(each) for each in (*self.home.rglob("*"), *self.store.rglob("*"))}
+        found |= {f"process {Path(f'/proc/{n}/comm').read_text()}" for n in self.processes()}
+        return {line for line in found if not SHARED.search(line)}
+
+
+SHARED = re.compile(
+    r"/share/machine(/|$)|/\.locks|/certs(/|$)|/(vbox|\.local|\.docker|\.config|store|machines|share)$"
+    r"|/vbox/(VirtualBox\.xml|VBoxSVC\.log|selectorwindow\.log|compreg\.dat|xpti\.dat|qemu$)"
+    r"|process (sh|sleep|python|VBoxSVC|VBoxXPCOMIPCD|VBoxManage)"
+)
+"""What a removed VirtualBox machine may leave."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from urllib3 import HTTPResponse
 
 from machine import flags
 from machine.driver import HostRef
@@ -73,7 +76,7 @@ class TestAmazonec2Driver(DriverContract):
 
 
 def test_an_instance_has_what_was_asked_for(tmp_path: Path, moto: str) -> None:
-    given = {
+    given: dict[str, Any] = {
         "instance_type": "t4g.small",
         "tags": "team,red",
         "open_port": ("80", "53/udp"),
@@ -188,7 +191,9 @@ def test_another_accounts_credentials_do_not_make_it_gone(
     keys = {"access_key": "AccessKeyId", "secret_key": "SecretAccessKey"}
     for key, name in {**keys, "session_token": "SessionToken"}.items():
         (driver.host.folder / key).write_text(role[name])
-    others = {key: f"file:{key}" for key in (*keys, "session_token")}
+    others: dict[str, Any] = {
+        key: f"file:{driver.host.folder / key}" for key in (*keys, "session_token")
+    }
     stranger = Made(driver.host, dataclasses.replace(driver.config, **others), driver.facts)
     assert stranger.state() is State.UNKNOWN
     assert "999999999999" in stranger.explain()
@@ -252,3 +257,100 @@ def test_forgotten_instances_are_named(driver: Made) -> None:
     assert '"w1"' in told.text
     assert told.remedy.startswith("aws ec2 terminate-instances --region us-east-1")
     assert driver.state() is State.RUNNING
+
+
+def refusal(driver: Made, operation: str, code: str, message: str, times: int) -> list[int]:
+    """EC2's answer to the next calls of an operation, as the SDK gets it from the network; what is
+    answered is how many are left."""
+    left_over = [times]
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        if not left_over[0]:
+            return None
+        left_over[0] -= 1
+        error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        text = f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>"
+        raw = HTTPResponse(io.BytesIO(text.encode()), preload_content=False)
+        return AWSResponse(request.url, 400, {}, raw)
+
+    events = api.client(driver._account).meta.events
+    events.register_first(f"before-send.ec2.{operation}", answer)
+    return left_over
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("VcpuLimitExceeded", "Service Quotas"),
+        ("InsufficientInstanceCapacity", "--amazonec2-zone"),
+        ("UnauthorizedOperation", "docs/clouds.md"),
+    ],
+)
+def test_a_refusal_is_told_in_amazons_words_and_leaves_nothing(
+    driver: Made, moto: str, code: str, hint: str
+) -> None:
+    driver.preflight()
+    refusal(driver, "RunInstances", code, "You have requested more than you may.", 1)
+    with pytest.raises(DriverError, match="AWS refused the instance") as caught:
+        driver.create(SPEC)
+    assert caught.value.details == f"{code}: You have requested more than you may."
+    assert hint in caught.value.hint
+    assert not driver.facts.asked  # so that nothing is waited for
+    driver.remove()
+    assert left(moto) == []
+
+
+def test_what_was_asked_for_is_noted_before_the_answer_comes(driver: Made) -> None:
+    driver.preflight()
+    saved: list[Amazonec2Facts] = []
+    driver._checkpoint = saved.append
+    driver.create(SPEC)
+    kept = [(bool(each.groups), each.asked, bool(each.instance)) for each in saved]
+    assert list(dict.fromkeys(kept)) == [
+        (True, False, False),
+        (True, True, False),
+        (True, True, True),
+        (True, False, True),
+    ]
+
+
+def test_a_call_that_is_throttled_is_made_again(driver: Made) -> None:
+    driver.preflight()
+    left_over = refusal(driver, "DescribeInstances", "RequestLimitExceeded", "Slow down.", 1)
+    assert driver.state() is State.MISSING
+    assert left_over == [0]
+
+
+def test_an_instance_that_was_ended_at_once_is_told_with_the_reason(
+    driver: Made, moto: str
+) -> None:
+    driver.preflight()
+    api.client(driver._account).meta.events.register(
+        "after-call.ec2.RunInstances",
+        lambda parsed, **_: (
+            amazon.client(moto).terminate_instances(
+                InstanceIds=[parsed["Instances"][0]["InstanceId"]]
+            )
+            and None
+        ),
+    )
+    with pytest.raises(DriverError, match="and ended it"):
+        driver.create(SPEC)
+
+
+def test_an_instance_that_is_not_shown_yet_is_waited_for(driver: Made, moto: str) -> None:
+    """A kill after the request was sent: EC2 shows what it made some seconds later."""
+    driver.preflight()
+    driver.create(SPEC)
+    driver.facts = dataclasses.replace(driver.facts, asked=True, instance="", address="")
+    events = api.client(driver._account).meta.events
+    hidden = [3]
+
+    def hide(parsed: dict[str, Any], **_: Any) -> None:
+        if hidden[0]:
+            hidden[0] -= 1
+            parsed["Reservations"] = []
+
+    events.register("after-call.ec2.DescribeInstances", hide)
+    driver.remove()
+    assert left(moto) == []

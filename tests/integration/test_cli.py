@@ -12,6 +12,7 @@ import pytest
 
 from machine import registry
 from machine.model import State
+from tests import amazon
 from tests.machines import made
 
 ROOT = Path(__file__).parents[2]
@@ -361,6 +362,30 @@ def test_common_commands_load_what_they_use(
 ) -> None:
     made("l1", "libvirt", State.STOPPED)
     assert _loaded(words, spared) == "[]"
+
+
+SDKS = ("boto3", "botocore", "libcloud", "keyring")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create", "-d", "amazonec2", "--help"),
+        ("create", "-d", "google", "--help"),
+        ("ls",),
+        ("status", "a1"),
+        ("doctor",),
+    ],
+)
+def test_no_sdk_is_loaded_where_no_provider_is_asked(
+    words: tuple[str, ...], host: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines whose create ended before anything was made, and nothing configured."""
+    for variable in (*amazon.VARIABLES, "DIGITALOCEAN_ACCESS_TOKEN", "LINODE_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    made("a1", "amazonec2", State.STOPPED)
+    made("d1", "digitalocean", State.STOPPED)
+    assert _loaded(words, SDKS) == "[]"
 
 
 @pytest.mark.parametrize(

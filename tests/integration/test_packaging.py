@@ -9,56 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from tests import packages
+
 ROOT = Path(__file__).parents[2]
 PLACES = ("machine/", "drivers/", "templates/", "runtime/")
 
 
-WHEELHOUSE = ROOT / ".venv" / "wheelhouse"
-"""Our dependencies, and what builds us: put there by `make setup`, so that no index is asked."""
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the files that git knows, as a clean clone has them."""
-    source = tmp_path_factory.mktemp("source")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    subprocess.run(
-        ["tar", "-c", "--null", "--ignore-failed-read", "-T", "-", "-f", str(source / "all.tar")],
-        cwd=ROOT,
-        input=listed.stdout,
-        check=True,
-    )
-    subprocess.run(["tar", "-x", "-f", "all.tar"], cwd=source, check=True)
-    (source / "all.tar").unlink()
-    return source
+    return packages.known_to_git(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "-q",
-            "--no-deps",
-            "--no-build-isolation",
-            "--no-index",
-            "-w",
-            str(out),
-            str(source),
-        ],
-        check=True,
-    )
-    (built,) = out.glob("*.whl")
-    return built
+    return packages.wheel(source, tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_holds_the_files_that_git_knows(wheel: Path) -> None:
@@ -97,12 +61,7 @@ def test_it_installs_into_an_empty_environment_and_runs(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     package = request.getfixturevalue(kind)
-    python = tmp_path / "env" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
-    index = ("--no-index", "--find-links", str(WHEELHOUSE))
-    subprocess.run(
-        [str(python), "-m", "pip", "install", "-q", *index, f"{package}[libvirt]"], check=True
-    )
+    python = packages.environment(tmp_path / "env", f"{package}[libvirt]")
     ran = subprocess.run(
         ["sh", "-ec", "machine --version; machine template ls; machine create -d libvirt --help"],
         cwd=tmp_path,

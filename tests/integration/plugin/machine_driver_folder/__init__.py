@@ -83,8 +83,9 @@ class FolderDriver(Driver[FolderConfig, FolderFacts]):
     def snapshot(self, name: str) -> None:
         folder = self._state.with_name("kept")
         folder.mkdir(exist_ok=True)
-        with (folder / name).open("x") as kept:
-            kept.write(self._disk.read_text())
+        if (folder / name).exists():
+            raise DriverError(f"There is a {name} already")
+        (folder / name).write_text(self._disk.read_text())
 
     def snapshots(self) -> Sequence[Snapshot]:
         kept = self._state.with_name("kept").glob("*")

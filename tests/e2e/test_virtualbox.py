@@ -1,0 +1,143 @@
+"""VirtualBox from create to a container, on the real VBoxManage; QEMU runs the VMs
+(tests/vboxmanage_on_qemu.py says what that leaves out)."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from machine.workflows.create import STEPS
+from tests.e2e.life import MachineLife
+from tests.e2e.testbed import Bed, VirtualboxBed
+
+pytestmark = pytest.mark.e2e
+
+CREATE = ("create", "-d", "virtualbox", "--virtualbox-no-vtx-check")
+"""The processor's virtualization is none of QEMU's affairs here, and may be off where tests run."""
+WITH_LAYER = [
+    name for name, _, _ in STEPS if name not in ("system", "install", "configure", "start")
+]
+"""The steps that a machine has which begins with a layer."""
+
+
+@pytest.fixture(scope="module")
+def before(virtualbox_bed: VirtualboxBed) -> set[str]:
+    return virtualbox_bed.inventory()
+
+
+@pytest.fixture(scope="module")
+def worker(virtualbox_bed: VirtualboxBed, before: set[str]) -> str:
+    """One of two."""
+    made = virtualbox_bed.machine(*CREATE, "worker1", "worker2")
+    assert made.returncode == 0, made.stderr
+    assert "Without a host-only network" in made.stderr  # whose adapter needs a kernel module
+    return "worker1"
+
+
+def test_a_container_runs(
+    virtualbox_bed: VirtualboxBed, worker: str, docker: str, image_tar: Path
+) -> None:
+    bed = virtualbox_bed
+    shown = bed.machine("env", "--shell", "sh", worker)
+    assert shown.returncode == 0, shown.stderr
+    words = shlex.split(shown.stdout, comments=True)
+    env = dict(word.split("=", 1) for word in words if "=" in word)
+    assert env["DOCKER_HOST"].startswith("tcp://127.0.0.1:")
+    imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
+    assert imported.returncode == 0, imported.stderr
+    ran = bed.run(docker, "run", "--rm", "hello", "echo", "from a container", env=env)
+    assert ran.stdout == "from a container\n", ran.stderr
+
+
+def test_machines_reach_each_other(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+    facts = json.loads(virtualbox_bed.machine("inspect", "worker2").stdout)["Machine"]["facts"]
+    address = facts["lan"].partition("/")[0]
+    script = f"exec 3<>/dev/tcp/{address}/22; head -c 8 <&3"
+    reached = virtualbox_bed.machine("ssh", worker, f"bash -c {shlex.quote(script)}")
+    assert reached.stdout == "SSH-2.0-", reached.stderr
+
+
+def test_both_are_laid_over_one_base(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+    folder = virtualbox_bed.home / ".local" / "share" / "machine" / "virtualbox"
+    assert len([each for each in folder.glob("*.vdi") if not each.name.endswith(".keep.vdi")]) == 1
+    disk = virtualbox_bed.store / "machines" / worker / worker / "disk.vdi"
+    assert disk.stat().st_size < 8 << 20  # of the real one, which VirtualBox would write to
+
+
+def test_the_other_is_removed_and_this_one_stays(
+    virtualbox_bed: VirtualboxBed, worker: str
+) -> None:
+    removed = virtualbox_bed.machine("rm", "-y", "worker2")
+    assert removed.returncode == 0, removed.stderr
+    assert virtualbox_bed.left_of("worker2") == ""
+    assert virtualbox_bed.machine("config", worker).returncode == 0
+
+
+class TestLife(MachineLife):
+    @pytest.fixture
+    def place(self, virtualbox_bed: VirtualboxBed) -> Bed:
+        return virtualbox_bed
+
+
+def test_its_console(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+    """Our images boot quietly: what their kernel and systemd write is little."""
+    shown = virtualbox_bed.machine("console", worker)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip()
+
+
+def test_a_snapshot_brings_back_what_was(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+    """The guest's disk is what stands for VirtualBox's own, laid over the same chain."""
+    bed = virtualbox_bed
+    assert bed.machine("ssh", worker, "echo kept > letter; sync").returncode == 0
+    for words in (("kill", worker), ("snapshot", "take", worker, "one"), ("start", worker)):
+        done = bed.machine(*words)
+        assert done.returncode == 0, done.stderr
+    assert bed.machine("ssh", worker, "cat letter; rm letter; sync").stdout == "kept\n"
+    returned = bed.machine("snapshot", "restore", "-y", "--restart", worker, "one")
+    assert returned.returncode == 0, returned.stderr
+    assert bed.machine("ssh", worker, "cat letter").stdout == "kept\n"
+    assert bed.machine("config", worker).returncode == 0
+
+
+def test_removal_leaves_nothing(
+    virtualbox_bed: VirtualboxBed, worker: str, before: set[str]
+) -> None:
+    """Running, and with a snapshot."""
+    removed = virtualbox_bed.machine("rm", "-y", worker)
+    assert removed.returncode == 0, removed.stderr
+    assert virtualbox_bed.inventory() == before
+    again = virtualbox_bed.machine("rm", "-y", worker)
+    assert "does not exist" in again.stderr
+
+
+def test_killed_at_every_step_it_is_removed(
+    virtualbox_bed: VirtualboxBed, before: set[str]
+) -> None:
+    bed = virtualbox_bed
+
+    def registered(name: str) -> Callable[[], bool]:
+        return lambda: f'"{name}"' in bed.vbox("list", "vms")
+
+    def check(step: str, name: str, once: Callable[[], bool] | None = None) -> str:
+        bed.killed_at(step, *CREATE, name, once=once)
+        removed = bed.machine("rm", "-y", name)
+        return removed.stderr if removed.returncode else bed.left_of(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        half = pool.submit(check, "vm", "gone-half", registered("gone-half"))
+        left = dict(
+            zip(
+                WITH_LAYER,
+                pool.map(check, WITH_LAYER, [f"gone-{step}" for step in WITH_LAYER]),
+                strict=True,
+            )
+        )
+    assert left == dict.fromkeys(WITH_LAYER, "")
+    assert half.result() == ""
+    assert bed.inventory() == before
