@@ -83,6 +83,7 @@ class Footprint:
     units: tuple[str, ...]  # its services, in the order to stop them
     group: str  # whoever is in it may use the engine
     data: tuple[str, ...]  # what belongs to its user: never touched
+    folders: tuple[str, ...] = ()  # that it makes besides, and may leave empty
     erasers: tuple[str, ...] = ()  # programs by which packages delete that when they are purged
 
 

@@ -235,9 +235,9 @@ class _Undoing:
 
 
 def _parents(footprint: Footprint) -> set[str]:
-    """Folders that come to be with the files and trees, down from those that every system has."""
-    found = {HOME}
-    for path in (*footprint.files, *footprint.trees):
+    """Folders that come to be with all that, down from those that every system has."""
+    found = {HOME, *footprint.folders}
+    for path in (*footprint.files, *footprint.trees, *footprint.folders):
         found |= {str(each) for each in PurePosixPath(path).parents if len(each.parts) > 2}
     return found
 

@@ -143,6 +143,7 @@ class DockerEngine(Engine):
             units=(self.unit, SOCKET_UNIT, "containerd.service"),
             group="docker",
             data=("/var/lib/docker", "/var/lib/containerd"),
+            folders=("/opt/containerd/bin", "/opt/containerd/lib"),
             erasers=("/var/lib/docker/nuke-graph-directory.sh",),  # docker.io's postrm calls it
         )
 
