@@ -191,6 +191,8 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
     ) -> Mapping[str, int]:
         """Bases that no machine's disk is laid over."""
         removed: dict[str, int] = {}
+        if not media.folder().exists():
+            return removed
         with suppress(MachineError), media.lock():
             vbox = VBoxManage()
             for path in list(media.unneeded(vbox)):

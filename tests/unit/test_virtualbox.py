@@ -337,3 +337,15 @@ def test_the_console_begins_anew_at_each_start(tmp_path: Path) -> None:
     assert driver.console(10) == (b"", 10)
     log.write_bytes(b"second")
     assert driver.console(10) == (b"second", 6)
+
+
+def test_nothing_is_written_where_there_never_was_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`layer prune` and `doctor` ask every driver."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert VirtualboxDriver.prune([], frozenset(), frozenset(), dry_run=False) == {}
+    VirtualboxDriver.findings(tmp_path / "store", frozenset(), fix=False)
+    assert list(tmp_path.iterdir()) == []
