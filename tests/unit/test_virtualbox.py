@@ -343,9 +343,11 @@ def test_nothing_is_written_where_there_never_was_a_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`layer prune` and `doctor` ask every driver."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
+    home = tmp_path / "clean"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", str(home))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     assert VirtualboxDriver.prune([], frozenset(), frozenset(), dry_run=False) == {}
-    VirtualboxDriver.findings(tmp_path / "store", frozenset(), fix=False)
-    assert list(tmp_path.iterdir()) == []
+    VirtualboxDriver.findings(home / "store", frozenset(), fix=False)
+    assert list(home.iterdir()) == []
