@@ -13,7 +13,7 @@ demo:  ## a container on a VM that is made in front of you
 
 test: root setup lint  ## everything, real VMs included
 	$(PYTHON) -m pytest -n 2 tests/unit tests/integration
-	$(PYTHON) -m pytest -n 2 --dist loadfile tests/e2e
+	$(PYTHON) -m pytest tests/e2e
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "Tests on real VMs make network namespaces of their own," \
