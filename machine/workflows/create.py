@@ -15,6 +15,7 @@ from machine.errors import (
     CommandFailed,
     DigestMismatch,
     DiskFull,
+    EngineError,
     GuestError,
     HostError,
     HostKeyMismatch,
@@ -583,6 +584,11 @@ def _install(walk: Walk) -> None:
 
 
 def _configure(walk: Walk) -> None:
+    if walk.host.setup is Setup.ADOPT and walk.session.engine.installed_version() is None:
+        raise EngineError(
+            "There is no engine on the host that could be adopted",
+            hint="Without --adopt, one is installed",
+        )
     existing.keep(walk.session)
     walk.session.configure_engine(fresh_certificate=True)
 

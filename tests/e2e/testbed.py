@@ -38,6 +38,13 @@ STAYS = re.compile(
 """What a removed machine may leave."""
 
 
+def command_line(number: int) -> str:
+    """Of a process; "" for one that has ended meanwhile."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{number}/cmdline").read_text()
+    return ""
+
+
 class Bed:
     """The namespaces, and the tool run inside them."""
 
@@ -385,7 +392,7 @@ exec sleep infinity
             *(self.vbox("list", what) for what in ("vms", "hdds", "dvds")),
             "\n".join(str(each) for each in self.home.glob("vbox/qemu/*")),
             "\n".join(str(each) for each in self.store.glob("machines/*")),
-            "\n".join(Path(f"/proc/{n}/cmdline").read_text() for n in self.processes()),
+            "\n".join(map(command_line, self.processes())),
         )
         return "\n".join(line for text in places for line in text.splitlines() if name in line)
 
