@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -47,10 +46,6 @@ class NoneDriver(Driver[NoneConfig, NoneFacts]):
 
     def create(self, spec: VmSpec) -> None:
         self.save(replace(self.facts, known=True))
-
-    def certificates(self) -> Path | None:
-        folder = self.config.tls_folder
-        return Path(folder).expanduser().absolute() if folder else None
 
     def state(self) -> State:
         return State.RUNNING if self.facts.known else State.MISSING

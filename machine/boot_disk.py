@@ -39,7 +39,7 @@ _NO_CHS: Final = b"\xfe\xff\xff"  # cylinder, head and sector "beyond the range"
 
 def missing() -> list[str]:
     """The packages, by Debian's names, that ``raw`` needs and that are not installed."""
-    wanted = [package for program, package in PROGRAMS.items() if not command.which(program)]
+    wanted = command.missing(PROGRAMS)
     if not _boot_code():
         wanted.append("syslinux")
     return sorted(set(wanted))

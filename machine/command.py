@@ -37,6 +37,13 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=path)
 
 
+def missing(packages: Mapping[str, str]) -> list[str]:
+    """Of packages by the programs that are needed of them, those whose program is not there; each
+    once."""
+    found = (package for program, package in packages.items() if not which(program))
+    return list(dict.fromkeys(found))
+
+
 def run(
     *argv: str | Path,
     check: bool = True,

@@ -145,8 +145,9 @@ class Driver(ABC, Generic[C, F]):
 
     def certificates(self) -> Path | None:
         """A folder with the ca.pem, cert.pem and key.pem that an engine which is not set up by us
-        is asked with; None where it has ours, or none at all."""
-        return None
+        is asked with; None where it has ours, or none at all. An option ``tls_folder`` says it."""
+        folder = getattr(self.config, "tls_folder", "")
+        return Path(folder).expanduser().absolute() if folder else None
 
     def connect(self) -> None:
         """Called before the engine is asked or its URL handed out: brings up what ``address``

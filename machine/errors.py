@@ -60,6 +60,11 @@ class MachineError(Exception):
         self.hint = hint
 
     @property
+    def line(self) -> str:
+        """What failed and what was answered, for where there is room for one line."""
+        return ": ".join(part for part in (self.brief, self.details) if part)
+
+    @property
     def kind(self) -> str:
         return type(self).__name__
 

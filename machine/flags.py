@@ -55,6 +55,11 @@ class Option:
     choices: tuple[str, ...]
     secret: bool
 
+    @property
+    def variable(self) -> str:
+        """The first of its variables that is set; "" if none is."""
+        return next((name for name in self.env if os.environ.get(name)), "")
+
 
 def options(driver: str, config_type: type[Any]) -> list[Option]:
     """The declared options of a driver's config dataclass, in order."""
@@ -128,8 +133,7 @@ def build(
         if opt.key in given:
             values[opt.key] = typed(opt, given[opt.key], opt.flag)
             continue
-        variable = next((name for name in opt.env if os.environ.get(name)), None)
-        if variable is not None:
+        if variable := opt.variable:
             found = os.environ[variable]
             hidden = opt.secret and not is_reference(found)
             values[opt.key] = f"env:{variable}" if hidden else typed(opt, found, variable)

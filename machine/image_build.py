@@ -117,8 +117,7 @@ def make_disk(root: Path, disk: Path) -> None:
 
 def check(arch: str) -> None:
     """Raises PreflightError unless an image can be built here."""
-    missing = [package for program, package in PROGRAMS.items() if not command.which(program)]
-    if missing:
+    if missing := command.missing(PROGRAMS):
         raise PreflightError(
             f"Building an image needs programs that are not installed: {', '.join(missing)}",
             hint=f"sudo apt-get install {' '.join(missing)}",

@@ -8,8 +8,10 @@ import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
+from machine.errors import BadOption
 from machine.model import FirstBoot, GuestFile, Identity, Nic
 
 IDENTITY_LABEL: Final = "machine-identity"
@@ -127,6 +129,17 @@ def user_data(identity: Identity, extra: str = "") -> str:
     is user-data of any kind that the user has beside it. Holds a private key."""
     ours = "#cloud-config\n" + json.dumps(_cloud_config(identity), indent=1)
     return _mime(ours, identity.cloud_init, extra) if identity.cloud_init or extra else ours
+
+
+def user_file(path: str, option: str) -> str:
+    """The user's own user-data, which goes beside ours; "" where no file is named. Raises BadOption
+    that begins with ``option``."""
+    if not path:
+        return ""
+    try:
+        return Path(path).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadOption(f"{option} cannot be read: {exc}") from None
 
 
 def _link(number: int, nic: Nic) -> str:

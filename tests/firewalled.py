@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from machine.chroot import ChrootGuest
-from machine.image_build import apt_mirror, call
 from machine.paths import cache_root
+from tests import artefact
 
 NAME: Final = "firewalled-debian-13.tar"
 FOLDER: Final = "test-images"
@@ -51,26 +50,12 @@ class Firewalled(ChrootGuest):
 
 def build(target: Path) -> None:
     """Make the tree's archive, or leave the one that is there. Raises ImageError."""
-    if target.exists():
-        return
-    print(f"==> Building {target.name} for the tests", file=sys.stderr)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".firewalled-", dir=target.parent) as name:
-        whole = Path(name) / NAME
-        call(
-            "mmdebstrap",
-            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-            "--variant=minbase",
-            f"--include={','.join(PACKAGES)}",
-            "--aptopt=APT::Install-Recommends false",
-            "--dpkgopt=path-exclude=/usr/share/doc/*",
-            "--dpkgopt=path-exclude=/usr/share/man/*",
-            "--dpkgopt=path-exclude=/usr/share/locale/*",
-            "trixie",
-            whole,
-            *(f"deb {apt_mirror()} {suite} main" for suite in ("trixie", "trixie-updates")),
-        )
-        whole.rename(target)
+
+    def make(work: Path) -> Path:
+        artefact.bootstrap(work / NAME, PACKAGES, *artefact.BARE)
+        return work / NAME
+
+    artefact.build(target, make)
 
 
 @contextmanager

@@ -6,15 +6,14 @@ the stock initramfs, netplan and cloud-init, and nothing of ours in it.
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
-from machine.image_build import apt_mirror, as_root, call, unpacked
+from machine.image_build import as_root, call, unpacked
 from machine.paths import cache_root
+from tests import artefact
 
 NAME: Final = "foreign-debian-13.qcow2"
 FOLDER: Final = "test-images"
@@ -87,31 +86,18 @@ mke2fs -q -F -t ext4 -d . -E offset={ROOT_START_MIB * MIB} "$2/disk.raw" {ROOT_M
 
 def build(target: Path) -> None:
     """Make the image, or leave the one that is there. Raises ImageError."""
-    if target.exists():
-        return
-    print(f"==> Building {target.name} for the tests", file=sys.stderr)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".foreign-", dir=target.parent) as name:
-        work = Path(name)
-        work.chmod(0o755)  # the root of a user namespace has to look in
+
+    def make(work: Path) -> Path:
         archive, disk = work / "root.tar", work / "disk.raw"
-        mirror = apt_mirror()
-        call(
-            "mmdebstrap",
-            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-            "--variant=minbase",
-            f"--include={','.join(PACKAGES)}",
-            "--aptopt=APT::Install-Recommends false",
-            "trixie",
-            archive,
-            *(f"deb {mirror} {suite} main" for suite in ("trixie", "trixie-updates")),
-        )
+        artefact.bootstrap(archive, PACKAGES)
         with unpacked(archive) as root:
             as_root("sh", "-c", FINISH, "sh", root, work)
         install_grub(disk, (work / "boot.img").read_bytes(), (work / "core.img").read_bytes())
         whole = work / NAME
         call("qemu-img", "convert", "-c", "-O", "qcow2", disk, whole)
-        whole.rename(target)
+        return whole
+
+    artefact.build(target, make)
 
 
 def install_grub(disk: Path, boot: bytes, core: bytes) -> None:

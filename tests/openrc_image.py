@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
-from machine.image_build import KERNELS, apt_mirror, as_root, call, initramfs, make_disk, unpacked
+from machine.image_build import KERNELS, as_root, initramfs, make_disk, unpacked
 from machine.paths import cache_root
+from tests import artefact
 
 NAME: Final = "openrc"
 FOLDER: Final = "test-images"
@@ -61,28 +61,12 @@ CMDLINE: Final = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
 
 def build(target: Path) -> None:
     """``disk.qcow2``, ``vmlinuz``, ``initrd`` and the tree in the folder, unless it is there."""
-    if target.exists():
-        return
-    print(f"==> Building the {target.name} image for the tests", file=sys.stderr)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".openrc-", dir=target.parent) as name:
-        work = Path(name)
-        work.chmod(0o755)  # the root of a user namespace has to look in
+
+    def make(work: Path) -> Path:
         archive, made = work / "root.tar", work / "made"
         made.mkdir()
-        call(
-            "mmdebstrap",
-            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-            "--variant=minbase",
-            f"--include={','.join((*PACKAGES, KERNELS[os.uname().machine]))}",
-            "--aptopt=APT::Install-Recommends false",
-            "--dpkgopt=path-exclude=/usr/share/doc/*",
-            "--dpkgopt=path-exclude=/usr/share/man/*",
-            "--dpkgopt=path-exclude=/usr/share/locale/*",
-            "trixie",
-            archive,
-            *(f"deb {apt_mirror()} {suite} main" for suite in ("trixie", "trixie-updates")),
-        )
+        kernel_package = KERNELS[os.uname().machine]
+        artefact.bootstrap(archive, (*PACKAGES, kernel_package), *artefact.BARE)
         with unpacked(archive) as root:
             as_root("sh", "-c", FINISH, "sh", root)
             (kernel,) = (root / "boot").glob("vmlinuz-*")
@@ -92,7 +76,9 @@ def build(target: Path) -> None:
             make_disk(root, made / "disk.qcow2")
             without = ("--exclude=./boot", "--exclude=./usr/lib/modules")
             as_root("tar", "-C", root, *without, "-cf", made / TREE, ".")
-        made.rename(target)
+        return made
+
+    artefact.build(target, make)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
             try:
                 found = _of(group)
             except MachineError as exc:
-                sighting = Sighting(State.UNKNOWN, problem=_told(exc))
+                sighting = Sighting(State.UNKNOWN, problem=exc.line)
                 seen |= {each.host.name: sighting for each in group}
             else:
                 for driver in group:
@@ -279,7 +279,7 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
         try:
             return self._sighting(self._look())
         except MachineError as exc:
-            return Sighting(State.UNKNOWN, problem=_told(exc))
+            return Sighting(State.UNKNOWN, problem=exc.line)
 
     def _sighting(self, instance: Mapping[str, Any] | None) -> Sighting:
         if instance is None:
@@ -304,10 +304,6 @@ def _of(drivers: Sequence[Amazonec2Driver]) -> dict[str, dict[str, Any]]:
     if set(ids) - set(found):
         network.require_account(ec2, drivers[0].facts.account)
     return found
-
-
-def _told(exc: MachineError) -> str:
-    return ": ".join(part for part in (exc.brief, exc.details) if part)
 
 
 def _state(instance: Mapping[str, Any]) -> State:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from machine import seed
@@ -77,12 +76,7 @@ def user_data(config: Amazonec2Config, spec: VmSpec) -> str:
 
 def extra_user_data(config: Amazonec2Config) -> str:
     """Raises BadOption."""
-    if not config.userdata:
-        return ""
-    try:
-        return Path(config.userdata).expanduser().read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadOption(f"--amazonec2-userdata cannot be read: {exc}") from None
+    return seed.user_file(config.userdata, "--amazonec2-userdata")
 
 
 def tags(host: HostRef, config: Amazonec2Config) -> list[dict[str, str]]:

@@ -4,8 +4,26 @@ provider (drivers/ of 0.16, and its plugins for linode and vultr)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from machine.flags import option
+
+
+def _ssh_user(variable: str, flag: str = "") -> Any:
+    return option("", "user to be made; default: the template's", env=(variable,), flag=flag)
+
+
+def _userdata(variable: str, flag: str = "") -> Any:
+    text = "file with user-data to go beside ours"
+    return option("", text, env=(variable,), metavar="FILE", flag=flag)
+
+
+def _endpoint() -> Any:
+    return option("", "URL of another service with the same API")
+
+
+def _boot_timeout() -> Any:
+    return option(None, "longest boot", metavar="SECONDS", low=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +44,16 @@ class DigitalOceanConfig:
     image: str = option("debian-13-x64", "image", env=("DIGITALOCEAN_IMAGE",))
     region: str = option("nyc3", "region", env=("DIGITALOCEAN_REGION",))
     size: str = option("s-1vcpu-1gb", "size", env=("DIGITALOCEAN_SIZE",))
-    ssh_user: str = option(
-        "", "user to be made; default: the template's", env=("DIGITALOCEAN_SSH_USER",)
-    )
+    ssh_user: str = _ssh_user("DIGITALOCEAN_SSH_USER")
     ipv6: bool = option(False, "an IPv6 address too", env=("DIGITALOCEAN_IPV6",))
     private_networking: bool = option(
         False, "a private network too", env=("DIGITALOCEAN_PRIVATE_NETWORKING",)
     )
     backups: bool = option(False, "backups, which cost", env=("DIGITALOCEAN_BACKUPS",))
     tags: tuple[str, ...] = option((), "further tags", env=("DIGITALOCEAN_TAGS",))
-    userdata: str = option(
-        "", "file with user-data to go beside ours", env=("DIGITALOCEAN_USERDATA",), metavar="FILE"
-    )
-    endpoint: str = option("", "URL of another service with the same API")
-    boot_timeout: int | None = option(None, "longest boot", metavar="SECONDS", low=1)
+    userdata: str = _userdata("DIGITALOCEAN_USERDATA")
+    endpoint: str = _endpoint()
+    boot_timeout: int | None = _boot_timeout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +62,13 @@ class VultrConfig:
     image: str = option("Debian 13 x64 (trixie)", "system, by name or id", env=("VULTR_OS_ID",))
     region: str = option("ewr", "region", env=("VULTR_REGION",))
     size: str = option("vc2-1c-1gb", "plan", env=("VULTR_VPS_PLAN",), flag="--vultr-vps-plan")
-    ssh_user: str = option("", "user to be made; default: the template's", env=("VULTR_SSH_USER",))
+    ssh_user: str = _ssh_user("VULTR_SSH_USER")
     ipv6: bool = option(False, "an IPv6 address too", env=("VULTR_IPV6",))
     backups: bool = option(False, "backups, which cost", env=("VULTR_BACKUPS",))
     firewall_group_id: str = option("", "firewall group", env=("VULTR_FIREWALL_GROUP_ID",))
-    userdata: str = option(
-        "", "file with user-data to go beside ours", env=("VULTR_USERDATA",), metavar="FILE"
-    )
-    endpoint: str = option("", "URL of another service with the same API")
-    boot_timeout: int | None = option(None, "longest boot", metavar="SECONDS", low=1)
+    userdata: str = _userdata("VULTR_USERDATA")
+    endpoint: str = _endpoint()
+    boot_timeout: int | None = _boot_timeout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,7 @@ class LinodeConfig:
     size: str = option(
         "g6-standard-1", "type", env=("LINODE_INSTANCE_TYPE",), flag="--linode-instance-type"
     )
-    ssh_user: str = option("", "user to be made; default: the template's", env=("LINODE_SSH_USER",))
+    ssh_user: str = _ssh_user("LINODE_SSH_USER")
     private_ip: bool = option(
         False,
         "a private address too",
@@ -75,11 +87,9 @@ class LinodeConfig:
         flag="--linode-create-private-ip",
     )
     tags: tuple[str, ...] = option((), "further tags", env=("LINODE_TAGS",))
-    userdata: str = option(
-        "", "file with user-data to go beside ours", env=("LINODE_USERDATA",), metavar="FILE"
-    )
-    endpoint: str = option("", "URL of another service with the same API")
-    boot_timeout: int | None = option(None, "longest boot", metavar="SECONDS", low=1)
+    userdata: str = _userdata("LINODE_USERDATA")
+    endpoint: str = _endpoint()
+    boot_timeout: int | None = _boot_timeout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +124,9 @@ class OpenStackConfig:
     config_drive: bool = option(
         False, "user-data on a drive instead of the metadata service", env=("OS_CONFIG_DRIVE",)
     )
-    ssh_user: str = option("", "user to be made; default: the template's", env=("OS_SSH_USER",))
-    userdata: str = option(
-        "",
-        "file with user-data to go beside ours",
-        env=("OS_USER_DATA_FILE",),
-        metavar="FILE",
-        flag="--openstack-user-data-file",
-    )
-    boot_timeout: int | None = option(None, "longest boot", metavar="SECONDS", low=1)
+    ssh_user: str = _ssh_user("OS_SSH_USER")
+    userdata: str = _userdata("OS_USER_DATA_FILE", "--openstack-user-data-file")
+    boot_timeout: int | None = _boot_timeout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +148,7 @@ class GoogleConfig:
         env=("GOOGLE_MACHINE_IMAGE",),
         flag="--google-machine-image",
     )
-    ssh_user: str = option(
-        "",
-        "user to be made; default: the template's",
-        env=("GOOGLE_USERNAME",),
-        flag="--google-username",
-    )
+    ssh_user: str = _ssh_user("GOOGLE_USERNAME", "--google-username")
     network: str = option("default", "network", env=("GOOGLE_NETWORK",))
     subnetwork: str = option("", "subnetwork", env=("GOOGLE_SUBNETWORK",))
     disk_size: int | None = option(
@@ -165,8 +164,6 @@ class GoogleConfig:
     use_internal_ip_only: bool = option(
         False, "no external address", env=("GOOGLE_USE_INTERNAL_IP_ONLY",)
     )
-    userdata: str = option(
-        "", "file with user-data to go beside ours", env=("GOOGLE_USERDATA",), metavar="FILE"
-    )
-    endpoint: str = option("", "URL of another service with the same API")
-    boot_timeout: int | None = option(None, "longest boot", metavar="SECONDS", low=1)
+    userdata: str = _userdata("GOOGLE_USERDATA")
+    endpoint: str = _endpoint()
+    boot_timeout: int | None = _boot_timeout()

@@ -72,13 +72,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
     def create(self, spec: VmSpec) -> None:
         if self._look() is None:
             self._make(spec)
-        wait.until(
-            f'{self.provider.title} to start "{self.host.name}"',
-            self._has_address,
-            timeout=_CHANGE,
-            most=3,
-        )
-        self.save(self.facts)
+        self._await_address()
 
     def state(self) -> State:
         return self._sight().state
@@ -111,13 +105,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
             with api.doing(self.provider.title, f"starting {self.host.name}"):
                 self.provider.start(self._made, self._node())
         self.save(replace(self.facts, address=""))
-        wait.until(
-            f'{self.provider.title} to start "{self.host.name}"',
-            self._has_address,
-            timeout=_CHANGE,
-            most=3,
-        )
-        self.save(self.facts)
+        self._await_address()
 
     def stop(self) -> None:
         with api.doing(self.provider.title, f"stopping {self.host.name}"):
@@ -134,7 +122,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
             try:
                 found = {cls.provider.mark(node): node for node in group[0]._all()}
             except MachineError as exc:
-                sighting = Sighting(State.UNKNOWN, problem=_told(exc))
+                sighting = Sighting(State.UNKNOWN, problem=exc.line)
                 seen |= {each.host.name: sighting for each in group}
             else:
                 for driver in group:
@@ -153,7 +141,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
                 ]
                 prices = made._prices() if lost else {}
             except MachineError as exc:
-                text = f"{row.title} cannot be asked: {_told(exc)}"
+                text = f"{row.title} cannot be asked: {exc.line}"
                 found.append(Finding("warning", cls.name, text, exc.hint))
                 continue
             for node in lost:
@@ -301,12 +289,17 @@ class CloudDriver(Driver[Any, CloudFacts]):
 
     def _extra_user_data(self) -> str:
         """Raises BadOption."""
-        if not self.config.userdata:
-            return ""
-        try:
-            return Path(self.config.userdata).expanduser().read_text()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise BadOption(f"The file with user-data cannot be read: {exc}") from None
+        return seed.user_file(self.config.userdata, "The file with user-data")
+
+    def _await_address(self) -> None:
+        """A node has its address once it runs."""
+        wait.until(
+            f'{self.provider.title} to start "{self.host.name}"',
+            self._has_address,
+            timeout=_CHANGE,
+            most=3,
+        )
+        self.save(self.facts)
 
     def _has_address(self) -> bool:
         node = self._look()
@@ -332,7 +325,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
         try:
             return self._sighting(self._look())
         except MachineError as exc:
-            return Sighting(State.UNKNOWN, problem=_told(exc))
+            return Sighting(State.UNKNOWN, problem=exc.line)
 
     def _sighting(self, node: Any | None) -> Sighting:
         if node is None:
@@ -363,7 +356,3 @@ def _id(thing: Any) -> str:
 def _slug(thing: Any) -> str:
     """DigitalOcean's name of an image for use in requests."""
     return str(thing.extra.get("slug") or "") if isinstance(thing.extra, dict) else ""
-
-
-def _told(exc: MachineError) -> str:
-    return ": ".join(part for part in (exc.brief, exc.details) if part)

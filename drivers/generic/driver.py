@@ -28,9 +28,10 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
     facts_type: ClassVar[type[GenericFacts]] = GenericFacts
 
     def preflight(self) -> None:
-        facts = resolve.facts(self.config, self.facts)
+        entry = resolve.ssh_entry(self.config)
+        facts = resolve.facts(self.config, self.facts, entry)
         where = Address(facts.host, facts.ssh_port)
-        trusted = self._trusted(where)
+        trusted = self._trusted(where, resolve.known_hosts(entry))
         try:
             kinds = [key.split()[0] for key in trusted]
             shown = ssh.host_key(
@@ -69,10 +70,6 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
 
     def host_key(self) -> str:
         return self.facts.host_key
-
-    def certificates(self) -> Path | None:
-        folder = self.config.tls_folder
-        return Path(folder).expanduser().absolute() if folder else None
 
     def connect(self) -> None:
         facts = self.facts
@@ -130,14 +127,14 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
             return Sighting(State.UNKNOWN, problem=problem)
         return Sighting(State.RUNNING, self.address())
 
-    def _trusted(self, where: Address) -> list[str]:
-        """Public keys that the user has said to be the host's, here or to ssh."""
+    def _trusted(self, where: Address, files: Sequence[Path]) -> list[str]:
+        """Public keys that the user has said to be the host's: here, or to ssh, which keeps them in
+        these files."""
         given = self.config.host_key
         if given and not given.startswith("SHA256:"):
             return [given]
         if given:
             return []
-        files = resolve.known_hosts(self.config)
         named = replace(where, host=self.config.ip_address)
         return ssh.known_keys(files, where) + ssh.known_keys(files, named)
 
@@ -146,7 +143,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
         kind, mark = shown.split()[0], ssh.fingerprint(shown)
         marks = [ssh.fingerprint(key) for key in trusted]
         if given := self.config.host_key:
-            marks = [given if given.startswith("SHA256:") else ssh.fingerprint(given)]
+            marks = [given] if given.startswith("SHA256:") else marks
         elif self.facts.host_key == shown:
             return  # taken for right before this create was cut off
         place = f"{where.host} port {where.ssh_port}"

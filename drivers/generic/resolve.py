@@ -16,9 +16,9 @@ DEFAULT_KEYS: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
 """In ~/.ssh: those of ssh(1)'s defaults that are tried here, too."""
 
 
-def facts(config: GenericConfig, known: GenericFacts) -> GenericFacts:
-    """Raises PreflightError for a key that is not there and for what cannot be followed."""
-    entry = ssh_entry(config.ip_address, config.ssh_config)
+def facts(config: GenericConfig, known: GenericFacts, entry: Mapping[str, str]) -> GenericFacts:
+    """``entry`` is what ``ssh_entry`` says of the host. Raises PreflightError for a key that is not
+    there and for what cannot be followed."""
     if entry.get("proxycommand", "none") != "none":
         raise PreflightError(
             f"Your ssh config reaches {config.ip_address} by a ProxyCommand, which is not followed",
@@ -37,18 +37,19 @@ def facts(config: GenericConfig, known: GenericFacts) -> GenericFacts:
     )
 
 
-def known_hosts(config: GenericConfig) -> list[Path]:
+def known_hosts(entry: Mapping[str, str]) -> list[Path]:
     """The files in which the user's ssh looks for the host's key."""
-    named = ssh_entry(config.ip_address, config.ssh_config).get("userknownhostsfile", "").split()
+    named = entry.get("userknownhostsfile", "").split()
     return [Path(name).expanduser() for name in named or KNOWN_HOSTS]
 
 
-def ssh_entry(host: str, config: str) -> Mapping[str, str]:
-    """What the user's ssh config says of a host, and no default of ssh's: what `ssh -G` prints
+def ssh_entry(config: GenericConfig) -> Mapping[str, str]:
+    """What the user's ssh config says of the host, and no default of ssh's: what `ssh -G` prints
     (ssh(1)), without what it prints of no configuration. Empty where there is no ssh."""
+    host = config.ip_address
     if host.startswith("-") or not command.which("ssh"):
         return {}
-    file = ("-F", config) if config else ()
+    file = ("-F", config.ssh_config) if config.ssh_config else ()
     with_config = command.run("ssh", *file, "-G", host, check=False)
     without = command.run("ssh", "-F", "none", "-G", host, check=False)
     if not (with_config.ok and without.ok):

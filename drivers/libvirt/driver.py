@@ -339,7 +339,7 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         try:
             return connection.connect(self.facts.uri)
         except MachineError as exc:
-            return f"{exc.brief}: {exc.details}"
+            return exc.line
 
     def _connect(self) -> Any:
         return connection.connect(self.facts.uri)

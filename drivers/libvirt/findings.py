@@ -62,7 +62,7 @@ def _daemon(*, fix: bool) -> Iterator[Finding]:
     try:
         uri = connection.resolve("")
     except MachineError as exc:
-        yield Finding("error", _SUBJECT, f"{exc.brief}: {exc.details}", exc.hint)
+        yield Finding("error", _SUBJECT, exc.line, exc.hint)
         return
     said = "libvirtd was started" if started else "answers"
     yield Finding("ok", _SUBJECT, f"{said} at {uri}", fixed=started)

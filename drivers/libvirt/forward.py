@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
+
+from machine import derived
 
 FIRST: Final = 20000
 PAIRS: Final = 6000
@@ -29,9 +30,7 @@ def rules(bind: str, ssh_port: int, engine_port: int, guest_engine_port: int) ->
 def ports(host_id: str, attempt: int = 0) -> tuple[int, int]:
     """A machine's pair of ports: the same at every call, another one for each attempt. Nobody is
     asked whether they are free: only QEMU's own start can tell, here and on another computer."""
-    digest = hashlib.sha256(f"{host_id} ports {attempt}".encode()).digest()
-    first = FIRST + 2 * (int.from_bytes(digest[:4]) % PAIRS)
-    return first, first + 1
+    return derived.ports(FIRST, PAIRS, host_id, attempt)
 
 
 def taken(exc: BaseException) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from machine import derived
 from machine.drivers.libvirt.connection import doing, module
 from machine.drivers.libvirt.escape import quoteattr
 from machine.errors import BadOption, DriverError, PreflightError
@@ -22,9 +22,8 @@ SUBNETS: Final = tuple(
 
 
 def mac(host_id: str, purpose: str) -> str:
-    """From a machine's id, in QEMU's range: the same at every call, and after a kill."""
-    found = hashlib.sha256(f"{host_id} {purpose}".encode()).hexdigest()
-    return f"52:54:00:{found[:2]}:{found[2:4]}:{found[4:6]}"
+    """From a machine's id, in QEMU's range."""
+    return derived.mac("52:54:00", host_id, purpose)
 
 
 def lan_address(host_id: str) -> str:

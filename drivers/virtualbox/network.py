@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import socket
 import sys
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from machine import derived
 from machine.drivers.virtualbox import spelling
 from machine.drivers.virtualbox.output import Version
 from machine.drivers.virtualbox.vboxmanage import VBoxFailed, VBoxManage
@@ -42,19 +42,17 @@ class Lan:
 
 
 def mac(host_id: str, purpose: str) -> str:
-    """From a machine's id, in VirtualBox's range: the same at every call."""
-    found = hashlib.sha256(f"{host_id} {purpose}".encode()).hexdigest()
-    return f"08:00:27:{found[:2]}:{found[2:4]}:{found[4:6]}"
+    """From a machine's id, in VirtualBox's range."""
+    return derived.mac("08:00:27", host_id, purpose)
 
 
 def free_ports(host_id: str) -> tuple[int, int]:
     """A pair of ports on loopback that nobody listens at now. VirtualBox starts a machine whose
     forward has failed, and says so in its log alone: hence they are tried before."""
     for attempt in range(TRIES):
-        digest = hashlib.sha256(f"{host_id} ports {attempt}".encode()).digest()
-        first = FIRST + 2 * (int.from_bytes(digest[:4]) % PAIRS)
-        if free(first) and free(first + 1):
-            return first, first + 1
+        pair = derived.ports(FIRST, PAIRS, host_id, attempt)
+        if all(map(free, pair)):
+            return pair
     raise DriverError(
         f"No two free ports were found on 127.0.0.1 ({FIRST} to {FIRST + 2 * PAIRS})",
         hint="ss -ltn   shows who listens",

@@ -96,6 +96,10 @@ def chosen_driver(words: Sequence[str]) -> str:
             return word.partition("=")[2]
         if word.startswith("-d") and not word.startswith("--") and len(word) > 2:
             return word[2:].removeprefix("=")
+    return default_driver()
+
+
+def default_driver() -> str:
     return os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER
 
 
@@ -296,7 +300,7 @@ def _say_ignored(given: dict[str, Any]) -> None:
 
 
 def _driver(given: dict[str, Any]) -> str:
-    return given["driver"] or os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER
+    return given["driver"] or default_driver()
 
 
 create = CreateCommand(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from machine.cli import complete, context, output, progress
-from machine.cli.create import DEFAULT_DRIVER
+from machine.cli.create import default_driver
 from machine.layers import Layer, LayerCache
 from machine.store import Store
 
@@ -66,7 +65,7 @@ def build(
     as_json = context.is_json(output_format)
     request = create.CreateRequest(
         name="layer-build",
-        driver=driver or os.environ.get("MACHINE_DRIVER") or DEFAULT_DRIVER,
+        driver=driver or default_driver(),
         template=templates.find(template),
         warm=warm,
     )

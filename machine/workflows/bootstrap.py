@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 from machine import ledger, wait
 from machine.engine import Engine, ServerTls, Settings
-from machine.errors import BundleError, DriverError, GuestUnreachable, MachineError, StoreError
+from machine.errors import (
+    BundleError,
+    DriverError,
+    EngineError,
+    GuestUnreachable,
+    MachineError,
+    StoreError,
+)
 from machine.host import Host, certs_lock
 from machine.model import BundleKind, EngineInfo, Setup, State
 from machine.provision_detect import detect
@@ -73,6 +80,14 @@ class Session:
         self.host.save()
         return True
 
+    def require_engine(self) -> None:
+        """Raises EngineError where there is none that could be adopted, or one that does not run."""
+        if self.engine.installed_version() is None:
+            raise EngineError(
+                "There is no engine on the host that could be adopted",
+                hint="Without --adopt, one is installed",
+            )
+
     def configure_engine(self, *, fresh_certificate: bool = False) -> bool:
         """Bring configuration and certificates to what the record says; True if it changed."""
         host = self.host
@@ -109,10 +124,7 @@ def server_tls(host: Host) -> ServerTls:
 def bundle_for(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
     """The bundle that the record names, or else the newest that fits. Raises BundleError."""
     block = host.block
-    cache = BundleCache()
-    found = cache.with_digest(block.bundle) or cache.find(
-        block.engine, os_id, os_version, arch, block.bundle_kind
-    )
+    found = known_bundle(host, os_id, os_version, arch, block.bundle_kind)
     if found is None:
         raise BundleError(
             f"There is no {block.bundle_kind} bundle of {block.engine} for {os_id} {os_version}",
@@ -121,13 +133,27 @@ def bundle_for(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
     return found
 
 
+def known_bundle(host: Host, os_id: str, os_version: str, arch: str, kind: str) -> Bundle | None:
+    """The one that the record names, or else the newest of a kind that fits."""
+    cache = BundleCache()
+    return cache.with_digest(host.block.bundle) or cache.find(
+        host.block.engine, os_id, os_version, arch, kind
+    )
+
+
+def bundle_kind(host: Host, os_id: str, os_version: str) -> str:
+    """Where no packages are known for a system, upstream's own archive serves."""
+    kind = host.block.bundle_kind
+    if kind == BundleKind.PACKAGES and not host.engine.recipe(os_id, os_version):
+        return BundleKind.STATIC
+    return kind
+
+
 def ensure_bundle(host: Host, os_id: str, os_version: str, arch: str) -> Bundle:
-    """As ``bundle_for``, builds one if there is none, and notes it in the record. Where no packages
-    are known for a system, upstream's own archive serves."""
+    """As ``bundle_for``, builds one if there is none, and notes it in the record."""
     block = host.block
     cache = BundleCache()
-    if block.bundle_kind == BundleKind.PACKAGES and not host.engine.recipe(os_id, os_version):
-        block.bundle_kind = BundleKind.STATIC
+    block.bundle_kind = bundle_kind(host, os_id, os_version)
     found = cache.with_digest(block.bundle) or cache.ensure(
         host.engine, os_id, os_version, arch, block.bundle_kind, report=host.report
     )

@@ -15,7 +15,6 @@ from machine.errors import (
     CommandFailed,
     DigestMismatch,
     DiskFull,
-    EngineError,
     GuestError,
     HostError,
     HostKeyMismatch,
@@ -145,14 +144,13 @@ class _Draft(Host):
 def rehearse(store: Store, request: CreateRequest, emit: Emit = ignore) -> Plan:
     """What a create would change on a host that is there already; nothing is changed. Raises what
     the create would, where that can be told before."""
-    host = _Draft(store, _record(request), Reporter(emit, request.name))
-    if host.driver.source is not Source.HOST:
+    if registry.driver(request.driver).source is not Source.HOST:
         raise BadOption(
             "--dry-run is for a host that is there already",
             hint=f"The {request.driver} driver makes new ones: there is nothing yet to be changed",
         )
     with TemporaryDirectory(prefix="machine-") as scratch:
-        host = _Draft(store, host.record, host.report)
+        host = _Draft(store, _record(request), Reporter(emit, request.name))
         host.scratch = Path(scratch)
         options, table = _declared(request)
         secrets.keep(options, request.given, table, host.folder, host.report)
@@ -584,11 +582,8 @@ def _install(walk: Walk) -> None:
 
 
 def _configure(walk: Walk) -> None:
-    if walk.host.setup is Setup.ADOPT and walk.session.engine.installed_version() is None:
-        raise EngineError(
-            "There is no engine on the host that could be adopted",
-            hint="Without --adopt, one is installed",
-        )
+    if walk.host.setup is Setup.ADOPT:
+        walk.session.require_engine()
     existing.keep(walk.session)
     walk.session.configure_engine(fresh_certificate=True)
 

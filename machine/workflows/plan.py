@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from machine import firewall, ledger
 from machine.engine import ServerTls
-from machine.errors import EngineError
 from machine.model import BundleKind, FileChange, Setup
 from machine.runtime.bundle import BundleCache
 from machine.workflows import bootstrap
@@ -36,7 +35,9 @@ def plan(session: Session) -> Plan:
     if host.setup is Setup.REGISTER:
         return found
     kind = ""
-    if engine.installed_version() is None:
+    if host.setup is Setup.ADOPT:
+        session.require_engine()
+    elif engine.installed_version() is None:
         kind = _install(session, found)
     found.files = engine.changes(bootstrap.settings(host, _tls(session)), kind)
     state = provisioner.service_state(engine.unit)
@@ -80,21 +81,11 @@ def diff(change: FileChange) -> list[str]:
 def _install(session: Session, found: Plan) -> str:
     """What would be installed; answers the bundle's kind."""
     host, release = session.host, session.provisioner.release
-    if host.setup is Setup.ADOPT:
-        raise EngineError(
-            "There is no engine on the host that could be adopted",
-            hint="Without --adopt, one is installed",
-        )
-    kind = host.block.bundle_kind
-    if not host.engine.recipe(release.id, release.version_id):
-        kind = BundleKind.STATIC
+    kind = bootstrap.bundle_kind(host, release.id, release.version_id)
     arch = session.guest.run("uname", "-m").stdout.strip()
-    cache = BundleCache()
-    bundle = cache.with_digest(host.block.bundle) or cache.find(
-        host.block.engine, release.id, release.version_id, arch, kind
-    )
+    bundle = bootstrap.known_bundle(host, release.id, release.version_id, arch, kind)
     if bundle is None:
-        cache.preflight(host.engine, kind)
+        BundleCache().preflight(host.engine, kind)
         found.packages.append(f"{host.block.engine}, from a bundle ({kind}) that is made first")
     elif bundle.kind == BundleKind.STATIC:
         found.packages.append(f"{bundle.engine} {bundle.version}, from upstream's archive")

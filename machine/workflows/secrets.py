@@ -67,7 +67,5 @@ def _value(option: flags.Option, given: Mapping[str, Any], table: Mapping[str, A
     return value if isinstance(value, str) else ""
 
 
-def _variable(option: flags.Option, given: Mapping[str, Any]) -> str | None:
-    if option.key in given:
-        return None
-    return next((name for name in option.env if os.environ.get(name)), None)
+def _variable(option: flags.Option, given: Mapping[str, Any]) -> str:
+    return "" if option.key in given else option.variable

@@ -61,9 +61,8 @@ def survey(
         running: dict[str, Address] = {}
         for name, sighting in answer.items():
             rows[name] = _seen(rows[name], hosts[name], sighting)
-            if rows[name].url and sighting.address:
+            if rows[name].url and sighting.address and hosts[name].is_asked:
                 running[name] = sighting.address
-        running = {name: address for name, address in running.items() if hosts[name].is_asked}
         if engines:
             asked_at.update(dict.fromkeys(running, deadline.left))
             for (engine, _), asked in _by_engine(running, hosts).items():

@@ -38,10 +38,10 @@ STAYS = re.compile(
 """What a removed machine may leave."""
 
 
-def command_line(number: int) -> str:
-    """Of a process; "" for one that has ended meanwhile."""
+def of_process(number: int, what: str) -> str:
+    """``comm`` or ``cmdline`` of proc(5); "" for a process that has ended meanwhile."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{number}/cmdline").read_text()
+        return Path(f"/proc/{number}/{what}").read_text()
     return ""
 
 
@@ -101,6 +101,11 @@ class Bed:
             ["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=True
         )
         return [int(word) for word in listed.stdout.split()]
+
+    def running(self) -> set[str]:
+        """A line for each program, as an inventory has it."""
+        names = {of_process(number, "comm") for number in self.processes()}
+        return {f"process {name}" for name in names if name}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -204,7 +209,7 @@ class Bed:
             for line in self.run(*words).stdout.splitlines()
             if line.strip() and not line.startswith((" Name", "---"))
         }
-        found |= {f"process {Path(f'/proc/{n}/comm').read_text()}" for n in self.processes()}
+        found |= self.running()
         return {line for line in found if not STAYS.search(line)}
 
     def tool(self) -> list[str]:
@@ -392,7 +397,7 @@ exec sleep infinity
             *(self.vbox("list", what) for what in ("vms", "hdds", "dvds")),
             "\n".join(str(each) for each in self.home.glob("vbox/qemu/*")),
             "\n".join(str(each) for each in self.store.glob("machines/*")),
-            "\n".join(map(command_line, self.processes())),
+            "\n".join(of_process(number, "cmdline") for number in self.processes()),
         )
         return "\n".join(line for text in places for line in text.splitlines() if name in line)
 
@@ -405,7 +410,7 @@ exec sleep infinity
             re.findall(r"Location: +(.*)", self.vbox("list", "hdds") + self.vbox("list", "dvds"))
         )
         found |= {str(each) for each in (*self.home.rglob("*"), *self.store.rglob("*"))}
-        found |= {f"process {Path(f'/proc/{n}/comm').read_text()}" for n in self.processes()}
+        found |= self.running()
         return {line for line in found if not SHARED.search(line)}
 
 

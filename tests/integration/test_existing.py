@@ -140,17 +140,18 @@ def test_the_users_own_ssh_config_counts(tmp_path: Path) -> None:
         "  ProxyJump bob@gate:22\n"
     )
     given = GenericConfig(ip_address="web", ssh_config=str(config))
-    found = resolve.facts(given, GenericFacts())
+    found = resolve.facts(given, GenericFacts(), resolve.ssh_entry(given))
     assert (found.host, found.ssh_port, found.user) == ("10.1.2.3", 2222, "alice")
     assert (found.keys, found.jump) == ((str(key),), "bob@gate:22")
     given = GenericConfig(
         ip_address="web", ssh_config=str(config), ssh_user="root", ssh_port=22, ssh_jump="other"
     )
-    found = resolve.facts(given, GenericFacts())
+    found = resolve.facts(given, GenericFacts(), resolve.ssh_entry(given))
     assert (found.ssh_port, found.user, found.jump) == (22, "root", "other")
     config.write_text("Host web\n  ProxyCommand nc %h %p\n")
     with pytest.raises(PreflightError, match="ProxyCommand"):
-        resolve.facts(GenericConfig(ip_address="web", ssh_config=str(config)), GenericFacts())
+        given = GenericConfig(ip_address="web", ssh_config=str(config))
+        resolve.facts(given, GenericFacts(), resolve.ssh_entry(given))
 
 
 def test_an_engine_is_known_by_its_url(engine: str, own_home: Path) -> None:

@@ -13,7 +13,19 @@ PLACES = {"machine": "machine", "drivers": "machine.drivers", "runtime": "machin
 
 LAYERS = {  # a module may import its own number or a lower one
     **dict.fromkeys(
-        ("errors", "model", "events", "paths", "wait", "flags", "files", "tomlfile", "redaction"), 0
+        (
+            "errors",
+            "model",
+            "events",
+            "paths",
+            "wait",
+            "flags",
+            "files",
+            "tomlfile",
+            "redaction",
+            "derived",
+        ),
+        0,
     ),
     **dict.fromkeys(
         (
