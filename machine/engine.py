@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from machine.errors import BadOption, EngineUnreachable
+from machine.errors import BadOption, EngineUnreachable, Unsupported
 from machine.model import Address, EngineInfo, EngineOptions, FileChange, GuestFile, TlsFiles
 from machine.wait import Deadline
 
@@ -186,6 +187,14 @@ class Engine(ABC):
                 yield name, cls.probe(address, tls, timeout=share)
             except EngineUnreachable as exc:
                 yield name, exc
+
+    @classmethod
+    def api(
+        cls, address: Address, tls: TlsFiles, *, timeout: float = 60
+    ) -> AbstractContextManager[Any]:
+        """A client of its API, for the engine's own code (``swarm`` and the like) alone. Entering it,
+        and every call on it, raises EngineUnreachable or EngineError."""
+        raise Unsupported(f"{cls.name} has no API that is known here")
 
     @classmethod
     def url(cls, address: Address) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -115,14 +117,15 @@ class Host:
     def ask(self, *, timeout: float = 20) -> EngineInfo:
         """The engine's own answer over mutual TLS, from here. Raises EngineUnreachable, and
         EngineError where no certificates of it are known."""
-        if not self.is_asked:
-            raise EngineError(
-                f'The engine of "{self.name}" cannot be asked: no certificates of it are known',
-                hint="Remove it, and create it again with the folder that has its ca.pem, cert.pem "
-                "and key.pem",
-            )
-        self.driver.connect()
+        self._connect()
         return self.engine.probe(self.address(), self.tls, timeout=timeout)
+
+    @contextmanager
+    def api(self, *, timeout: float = 60) -> Iterator[Any]:
+        """A client of its engine's API, to be handed to the engine's own code. Raises as ``ask``."""
+        self._connect()
+        with self.engine.api(self.address(), self.tls, timeout=timeout) as client:
+            yield client
 
     def require_ours(self) -> None:
         """Raises HostError for a host that nothing is to be changed on."""
@@ -149,6 +152,15 @@ class Host:
 
     def save(self) -> None:
         self.store.save(self.record)
+
+    def _connect(self) -> None:
+        if not self.is_asked:
+            raise EngineError(
+                f'The engine of "{self.name}" cannot be asked: no certificates of it are known',
+                hint="Remove it, and create it again with the folder that has its ca.pem, cert.pem "
+                "and key.pem",
+            )
+        self.driver.connect()
 
     def _config(self, config_type: type[Any]) -> dict[str, Any]:
         """What the record has of it; secrets of the machine's own are files of its folder."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from machine import systemd
 from machine.engine import Archive, Engine, Footprint, Recipe, Settings
@@ -21,6 +22,9 @@ from machine.model import (
 )
 from machine.runtime.docker import context, listener, static
 from machine.runtime.docker.listener import CA, CERT, KEY
+
+if TYPE_CHECKING:
+    from docker import APIClient
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
 SOCKET_UNIT: Final = "docker.socket"
@@ -210,6 +214,14 @@ class DockerEngine(Engine):
         from machine.runtime.docker import api  # and ssl, which most commands do without
 
         return api.version(address, tls, timeout=timeout)
+
+    @classmethod
+    def api(
+        cls, address: Address, tls: TlsFiles, *, timeout: float = 60
+    ) -> AbstractContextManager[APIClient]:
+        from machine.runtime.docker import client
+
+        return client.connected(address, tls, timeout=timeout)
 
     @classmethod
     def survey(
