@@ -134,6 +134,11 @@ class Driver(ABC, Generic[C, F]):
     def address(self) -> Address:
         """How to reach it from here. Raises DriverError while it is not known yet."""
 
+    def peer_address(self) -> str:
+        """Where other machines of the same user reach it (for a Swarm); it is, or is brought to, one
+        of the host's own. Raises DriverError where there is none."""
+        return self.address().host
+
     def login(self, ours: Login) -> Login:
         """How to log in; ``ours`` is with the key that was made for the machine."""
         return ours

@@ -17,6 +17,7 @@ from machine.wait import Deadline
 if TYPE_CHECKING:
     from machine.guest import Guest
     from machine.provisioner import Provisioner
+    from machine.swarm import Swarm
 
 VERSION: Final = re.compile(r"\d[0-9A-Za-z.+~-]*")
 GOARCH: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -195,6 +196,11 @@ class Engine(ABC):
         """A client of its API, for the engine's own code (``swarm`` and the like) alone. Entering it,
         and every call on it, raises EngineUnreachable or EngineError."""
         raise Unsupported(f"{cls.name} has no API that is known here")
+
+    @classmethod
+    def swarm(cls, client: Any) -> Swarm:
+        """Its Swarm, by a client that ``api`` gave. Raises Unsupported where it has none."""
+        raise Unsupported(f"{cls.name} has no Swarm mode")
 
     @classmethod
     def url(cls, address: Address) -> str:

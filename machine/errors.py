@@ -32,7 +32,8 @@ MachineError                    1   brief, details, hint
 │   ├── HostKeyMismatch
 │   └── CommandFailed               also local programs
 ├── EngineError
-│   └── EngineUnreachable
+│   ├── EngineUnreachable
+│   └── SwarmUnreachable            none of its managers answers
 ├── SecretMissing                   a secret is not where its reference says
 ├── TimedOut                        which wait, how long, last answer
 └── Several                         of machines worked on together: the code that all share, else 1
@@ -40,7 +41,7 @@ MachineError                    1   brief, details, hint
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -225,6 +226,18 @@ class EngineError(MachineError):
 
 class EngineUnreachable(EngineError):
     pass
+
+
+class SwarmUnreachable(EngineError):
+    """Nobody can say or change anything of a machine's Swarm; ``answers`` are what was tried."""
+
+    def __init__(self, name: str, answers: Sequence[str]) -> None:
+        super().__init__(
+            f'No manager of the Swarm of "{name}" answers',
+            details="\n".join(answers),
+            hint="Start its managers. Are too many of them lost for good, one that is left can go on "
+            "alone: machine swarm recover MANAGER",
+        )
 
 
 class SecretMissing(MachineError):

@@ -22,6 +22,7 @@ from machine.store import Store
 
 if TYPE_CHECKING:
     from machine.ssh import SshGuest
+    from machine.swarm import Swarm
 
 
 @dataclasses.dataclass
@@ -68,8 +69,7 @@ class Host:
     @property
     def is_asked(self) -> bool:
         """Whether its engine can be asked over TLS: it has our certificates, or theirs are known."""
-        ours = self.driver.source is not Source.ENGINE and self.setup is not Setup.REGISTER
-        return ours or self.driver.certificates() is not None
+        return self.is_changed or self.driver.certificates() is not None
 
     @cached_property
     def driver(self) -> Driver[Any, Any]:
@@ -90,6 +90,11 @@ class Host:
     @property
     def tls(self) -> TlsFiles:
         return TlsFiles(self.folder.ca, self.folder.client_cert, self.folder.client_key)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything is changed on it: not on what is only registered."""
+        return self.driver.source is not Source.ENGINE and self.setup is not Setup.REGISTER
 
     def state(self) -> State:
         return self.driver.state()
@@ -127,9 +132,15 @@ class Host:
         with self.engine.api(self.address(), self.tls, timeout=timeout) as client:
             yield client
 
+    @contextmanager
+    def swarm(self, *, timeout: float = 60) -> Iterator[Swarm]:
+        """Its engine's Swarm. Raises as ``ask``, and Unsupported for an engine without one."""
+        with self.api(timeout=timeout) as client:
+            yield self.engine.swarm(client)
+
     def require_ours(self) -> None:
         """Raises HostError for a host that nothing is to be changed on."""
-        if self.driver.source is Source.ENGINE or self.setup is Setup.REGISTER:
+        if not self.is_changed:
             raise HostError(
                 f'"{self.name}" is only registered here: nothing on it is changed',
                 hint=f"To have its engine set up: machine rm {self.name}, then create it with --adopt",

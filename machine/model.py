@@ -257,6 +257,7 @@ class EngineInfo:
 
     version: str
     api_version: str = ""
+    swarm: str = ""  # "active/manager", "active/worker", "inactive", "locked"...; "" if not told
 
 
 @dataclass(frozen=True, slots=True)

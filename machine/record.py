@@ -55,6 +55,9 @@ class Block:
     setup: str = "install"  # what is done to a host that was there before: model.Setup
     open_firewall: str = "ask"  # likewise: whether its firewall may be opened; or "yes", "no"
     engine_port: int = 0  # where its engine listens; 0: its usual one
+    swarm: str = ""  # the id of the Swarm that it is in, as far as this tool brought it there
+    node: str = ""  # its own id in that
+    drained: bool = False  # by this tool, until it is started again
     restored: bool = False  # to a snapshot: what the guest has may be older than this record
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)

@@ -126,6 +126,13 @@ def expiry(path: Path) -> datetime.datetime:
     return _load(path).not_valid_after_utc
 
 
+def ends(pem: bytes) -> datetime.datetime:
+    """Likewise, of a certificate."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(pem).not_valid_after_utc
+
+
 def names_of(pem: bytes) -> frozenset[str]:
     """The host names and addresses that a server certificate is valid for."""
     from cryptography import x509

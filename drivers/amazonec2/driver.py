@@ -78,6 +78,11 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
             raise DriverError(f'"{self.host.name}" has no address yet', details=self.explain())
         return Address(self.facts.address, engine_port=self.facts.engine_port)
 
+    def peer_address(self) -> str:
+        """Its private one: instances of one VPC reach each other there, at no cost."""
+        private = [each.get("PrivateIpAddress") for each in self._shown()]
+        return str(private[0]) if private and private[0] else self.address().host
+
     def remove(self) -> None:
         if not self.facts.vpc:  # killed before anything was made
             return

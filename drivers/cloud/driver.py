@@ -84,6 +84,11 @@ class CloudDriver(Driver[Any, CloudFacts]):
             raise DriverError(f'"{self.host.name}" has no address yet', details=self.explain())
         return Address(self.facts.address, engine_port=self.facts.engine_port)
 
+    def peer_address(self) -> str:
+        """A private one, where it has one."""
+        private = [each for node in self._nodes() for each in node.private_ips]
+        return str(private[0]) if private else self.address().host
+
     def remove(self) -> None:
         if not self.facts.image:  # killed before anything was made
             return

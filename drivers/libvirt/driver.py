@@ -170,6 +170,10 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             raise DriverError(f'"{self.host.name}" has no address yet')
         return Address(facts.address, facts.ssh_port, facts.engine_port)
 
+    def peer_address(self) -> str:
+        """In session mode on the socket network, else on libvirt's."""
+        return self.facts.lan or self.address().host
+
     def remove(self) -> None:
         if self.facts.uri:  # else killed before anything was made
             self._remove()

@@ -90,6 +90,15 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
             raise DriverError(f'"{self.host.name}" has no address yet')
         return Address("127.0.0.1", self.facts.ssh_port, self.facts.engine_port)
 
+    def peer_address(self) -> str:
+        if not self.facts.lan:
+            raise DriverError(
+                f'"{self.host.name}" has no second network: other machines do not reach it',
+                details="VirtualBox's NAT keeps its machines apart.",
+                hint="See docs/virtualbox.md, and make the machine again",
+            )
+        return self.facts.lan.partition("/")[0]
+
     def remove(self) -> None:
         if self.facts.ssh_port:  # else killed before anything was made
             self.clear(VBoxManage())

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "start": ("machine.cli.power:start", "Start machines."),
     "status": ("machine.cli.look:status", "Print a machine's state."),
     "stop": ("machine.cli.power:stop", "Shut machines down."),
+    "swarm": ("machine.cli.swarm:app", "Machines that act as one: init, join, status, leave..."),
     "template": ("machine.cli.template:app", "Host templates: ls, show, validate."),
     "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),

@@ -113,7 +113,7 @@ def _fields(row: Row) -> dict[str, Any]:
             "State": row.state,
             "URL": row.url,
             "SwarmOptions": options.get("SwarmOptions"),
-            "Swarm": "",
+            "Swarm": row.swarm,
             "EngineOptions": options.get("EngineOptions"),
             "Error": row.error,
             "DockerVersion": "" if silent else version,
@@ -157,7 +157,7 @@ def _matches(row: Row, wanted: dict[str, list[str]]) -> bool:
         "state": lambda value: row.state.lower() == value.lower(),
         "name": lambda value: re.search(value, row.name) is not None,
         "label": lambda value: value.lower() in (label.lower() for label in row.labels),
-        "swarm": lambda value: not value,
+        "swarm": lambda value: row.swarm == value.lower(),
     }
     return all(any(checks[key](value) for value in values) for key, values in wanted.items())
 

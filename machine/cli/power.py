@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -36,7 +36,9 @@ def stop(
     """Shut machines down, and wait until they are."""
     from machine.workflows import power
 
-    _each(names, output_format, parallel, partial(power.stop, timeout=timeout, force=force))
+    wanted = context.several(names)
+    work = partial(power.stop, timeout=timeout, force=force)
+    _each(wanted, output_format, parallel, work, aside=_owing(wanted, force=force))
 
 
 def restart(
@@ -49,18 +51,25 @@ def restart(
     """Restart machines, and wait for their engines."""
     from machine.workflows import power
 
-    _each(names, output_format, parallel, partial(power.restart, timeout=timeout, force=force))
+    wanted = context.several(names)
+    work = partial(power.restart, timeout=timeout, force=force)
+    _each(wanted, output_format, parallel, work, aside=_owing(wanted, force=force))
 
 
 def kill(
     names: context.Names = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="even if their Swarm loses its quorum")
+    ] = False,
     parallel: context.ParallelWaits = context.WAITS,
     output_format: context.Output = "text",
 ) -> None:
     """Power machines off at once."""
     from machine.workflows import power
 
-    _each(names, output_format, parallel, power.kill)
+    wanted = context.several(names)
+    _owing(wanted, force=force)
+    _each(wanted, output_format, parallel, power.kill)
 
 
 def provision(
@@ -100,18 +109,31 @@ def regenerate_certs(
     _each(wanted, output_format, parallel, workflow.regenerate_certs)
 
 
+def _owing(names: Sequence[str], *, force: bool) -> Collection[str]:
+    """Those that have others of their Swarm to hand their tasks to. Raises HostError where it would
+    lose its quorum."""
+    from machine.workflows import departure
+
+    return () if force else departure.check(context.store(), names, stays=True)
+
+
 def _each(
     names: list[str] | None,
     output_format: str,
     parallel: int | None,
     work: Callable[..., T],
     done: Callable[[str, T], None] = lambda name, result: None,
+    aside: Collection[str] = (),
 ) -> None:
+    """``aside``: those that hand their tasks to others of their Swarm first."""
     wanted = context.several(names)
     emit = progress.sink(as_json=context.is_json(output_format), prefix=len(wanted) > 1)
     store = context.store()
     progress.run(
-        {name: partial(work, store, name, emit) for name in wanted},
+        {
+            name: partial(work, store, name, emit, **({"aside": True} if name in aside else {}))
+            for name in wanted
+        },
         parallel=parallel,
         done=done,
         left=lambda name: f"Look at it with: machine status {name}",

@@ -28,20 +28,30 @@ def rm(
     output_format: context.Output = "text",
 ) -> None:
     """Remove machines and everything made for them."""
-    from machine.workflows import remove
+    from machine.workflows import departure, remove
 
     if not names:
         raise MachineError("Error: Expected to get one or more machine names as arguments")
     store = context.store()
     wanted = list(dict.fromkeys(context.expanded(names)))
     known = [name for name in wanted if store.exists(name)]
+    # By force it leaves all the same, as well as it can; its Swarm may break by it.
+    owing = frozenset(known) if force else departure.check(store, known, stays=False)
     output.say(f"About to remove {', '.join(known)}" if known else "Nothing to remove")
     if known and not (force or yes) and not confirmed("Are you sure?", "-y"):
         return
     emit = progress.sink(as_json=context.is_json(output_format), prefix=len(known) > 1)
     progress.run(  # a name that is not there is an error beside the others'
         {
-            name: partial(remove.remove, store, name, emit, force=force, undo=undo)
+            name: partial(
+                remove.remove,
+                store,
+                name,
+                emit,
+                force=force,
+                undo=undo,
+                depart=name in owing,
+            )
             for name in (known if force else wanted)
         },
         parallel=parallel,

@@ -17,7 +17,7 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import Can, State
 from machine.store import Store
-from machine.workflows import bootstrap, console, entries
+from machine.workflows import bootstrap, console, departure, entries
 
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 STOP_TIMEOUT = 90
@@ -32,6 +32,7 @@ def start(store: Store, name: str, emit: Emit = ignore) -> None:
         if known_state(host) is State.RUNNING:
             raise HostError(f'Host "{name}" is already running')
         bring_up(host)
+        departure.stand_in(store, host)
 
 
 def stop(
@@ -41,14 +42,18 @@ def stop(
     *,
     timeout: float = STOP_TIMEOUT,
     force: bool = False,
+    aside: bool = False,
 ) -> None:
     """Ask the guest to shut down and wait ``timeout`` seconds; power off after that only with
-    ``force``. Raises TimedOut, and HostError when it is stopped already."""
+    ``force``. ``aside``: others of its Swarm take its tasks first. Raises TimedOut, and HostError
+    when it is stopped already."""
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
         if known_state(host) in (State.STOPPED, State.SAVED):
             raise HostError(f'Host "{name}" is already stopped')
+        if aside:
+            departure.stand_aside(store, host)
         shut_down(host, timeout, force=force)
 
 
@@ -59,18 +64,22 @@ def restart(
     *,
     timeout: float = STOP_TIMEOUT,
     force: bool = False,
+    aside: bool = False,
 ) -> None:
-    """A running host goes down and up again; a stopped one is started."""
+    """A running host goes down and up again; a stopped one is started. ``aside`` as for ``stop``."""
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
         state = known_state(host)
+        if aside:
+            departure.stand_aside(store, host)
         if Can.POWER not in host.driver.can:
             _reboot(host, timeout)
-            return
-        if state not in (State.STOPPED, State.SAVED):
-            shut_down(host, timeout, force=force)
-        bring_up(host)
+        else:
+            if state not in (State.STOPPED, State.SAVED):
+                shut_down(host, timeout, force=force)
+            bring_up(host)
+        departure.stand_in(store, host)
 
 
 def kill(store: Store, name: str, emit: Emit = ignore) -> None:

@@ -7,15 +7,22 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import Source
 from machine.store import Store
-from machine.workflows import entries, existing
+from machine.workflows import departure, entries, existing
 
 
 def remove(
-    store: Store, name: str, emit: Emit = ignore, *, force: bool = False, undo: bool = False
+    store: Store,
+    name: str,
+    emit: Emit = ignore,
+    *,
+    force: bool = False,
+    undo: bool = False,
+    depart: bool = False,
 ) -> None:
     """Remove a machine in any state, a half-made one too. With ``force`` the record goes even if
     the provider cannot be asked, and a warning names what may be left there. ``undo`` puts a host
-    that was there before back as it was."""
+    that was there before back as it was. ``depart``: others of its Swarm are left, who are told, and
+    take its tasks first."""
     report = Reporter(emit, name)
     if not store.exists(name):
         raise HostNotFound(name)
@@ -24,6 +31,8 @@ def remove(
             return
         try:
             host = Host.load(store, name, report)
+            if depart and host.block.swarm:
+                departure.depart(store, host, force=force)
             if undo:
                 existing.undo(host)
             with report.step("remove", "Removing the machine"):

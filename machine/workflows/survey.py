@@ -32,6 +32,7 @@ class Row:
     state: State = State.UNKNOWN
     url: str = ""
     engine_version: str = ""
+    swarm: str = ""  # "manager" or "worker", or what keeps it from being one; "" outside of any
     error: str = ""
     labels: tuple[str, ...] = ()
     creating: bool = False  # its create has not ended (or was cut off)
@@ -192,4 +193,6 @@ def _versions(
 def _answered(row: Row, answer: EngineInfo | str, seconds: float) -> Row:
     if isinstance(answer, str):
         return replace(row, error=row.error or answer)
-    return replace(row, engine_version=answer.version, response_seconds=seconds)
+    state, _, role = answer.swarm.partition("/")
+    swarm = "" if state == "inactive" else role or state
+    return replace(row, engine_version=answer.version, swarm=swarm, response_seconds=seconds)

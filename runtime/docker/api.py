@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import selectors
 import socket
@@ -26,8 +27,11 @@ T = TypeVar("T")
 Waiting = Generator[tuple[int, int], None, T]
 """Work on a socket; what it yields is the descriptor and the event that it waits for."""
 
-QUESTION: Final = b"GET /version HTTP/1.0\r\nHost: docker\r\n\r\n"
-"""HTTP/1.0 is answered in one piece that ends with the connection (RFC 9112, 6.1 and 6.3)."""
+QUESTION: Final = (
+    b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\n\r\nGET /version HTTP/1.0\r\nHost: docker\r\n\r\n"
+)
+"""Two at once, which are answered in their order (RFC 9112, 9.3.2): the first has headers alone, and
+HTTP/1.0 is answered in one piece that ends with the connection (6.1 and 6.3 there)."""
 LONGEST: Final = 1 << 20
 """Bytes of an answer; an engine's has about one thousand."""
 
@@ -122,10 +126,17 @@ def _asked(
             f"The engine at {where} cannot be reached: {exc.strerror or exc}"
         ) from exc
     try:
-        told = json.loads(answer.partition(b"\r\n\r\n")[2])
-        return EngineInfo(told["Version"], told.get("ApiVersion", ""))
+        ping, _, body = answer.split(b"\r\n\r\n", 2)
+        told = json.loads(body)
+        return EngineInfo(told["Version"], told.get("ApiVersion", ""), _swarm(ping))
     except (ValueError, LookupError, TypeError, AttributeError) as exc:
         raise EngineUnreachable(f"What answers at {where} is no Docker engine") from exc
+
+
+def _swarm(headers: bytes) -> str:
+    """What GET /_ping says of the engine's part in a Swarm (API 1.42 and later)."""
+    found = re.search(rb"(?im)^Swarm:[ \t]*([a-z/]+)", headers)
+    return found[1].decode() if found else ""
 
 
 def _answer(address: Address, context: ssl.SSLContext) -> Waiting[bytes]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from machine.errors import EngineError, EngineUnreachable
 from machine.model import Address, TlsFiles
+from machine.runtime.docker import api
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -22,12 +23,17 @@ def connected(address: Address, tls: TlsFiles, *, timeout: float) -> Iterator[AP
     from docker import APIClient, errors
     from docker import tls as docker_tls
 
+    told = api.version(address, tls, timeout=timeout)
     at = f"{address.engine_at}:{address.engine_port}"
     try:
         settings = docker_tls.TLSConfig(
             client_cert=(str(tls.cert), str(tls.key)), ca_cert=str(tls.ca), verify=True
         )
-        client = APIClient(f"https://{at}", version="auto", timeout=int(timeout) or 1, tls=settings)
+        client = APIClient(
+            f"https://{at}", version=told.api_version, timeout=int(timeout) or 1, tls=settings
+        )
+        # Or REQUESTS_CA_BUNDLE would stand for our authority, and a proxy between us.
+        client.trust_env = False
         try:
             yield client
         finally:

@@ -26,6 +26,8 @@ from machine.runtime.docker.listener import CA, CERT, KEY
 if TYPE_CHECKING:
     from docker import APIClient
 
+    from machine.swarm import Swarm
+
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
 SOCKET_UNIT: Final = "docker.socket"
 CONTAINERD: Final = "/run/containerd/containerd.sock"
@@ -222,6 +224,12 @@ class DockerEngine(Engine):
         from machine.runtime.docker import client
 
         return client.connected(address, tls, timeout=timeout)
+
+    @classmethod
+    def swarm(cls, client: APIClient) -> Swarm:
+        from machine.runtime.docker.swarm import DockerSwarm
+
+        return DockerSwarm(client)
 
     @classmethod
     def survey(

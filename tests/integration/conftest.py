@@ -33,6 +33,12 @@ def engine(folder_driver: str, own_home: Path, tmp_path: Path) -> Iterator[str]:
     """A host whose engine answers over mutual TLS what an engine answers to GET /version."""
 
     class Version(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/version" else 404)
             self.end_headers()

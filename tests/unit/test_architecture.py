@@ -43,7 +43,8 @@ LAYERS = {  # a module may import its own number or a lower one
         1,
     ),
     **dict.fromkeys(
-        ("guest", "shell", "provisioner", "engine", "driver", "firewall", "filter_rules"), 2
+        ("guest", "shell", "provisioner", "engine", "driver", "swarm", "firewall", "filter_rules"),
+        2,
     ),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),
     **dict.fromkeys(("compat", "record", "store"), 3),

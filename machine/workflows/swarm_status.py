@@ -1,0 +1,109 @@
+"""What a Swarm is like at this moment, as one of its managers tells it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from machine import tls
+from machine.errors import MachineError
+from machine.host import Host
+from machine.store import Store
+from machine.swarm import Node, Role
+from machine.workflows import managers, quorum
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A node, and the machine that it is; "" where the store has none."""
+
+    node: Node
+    machine: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``authority_ends`` is the day that the Swarm's own authority ends (ISO 8601); the members'
+    certificates are renewed by themselves while they are on."""
+
+    cluster: str
+    told_by: str
+    managers: quorum.Managers
+    seats: Sequence[Seat]
+    authority_ends: str
+    waiting: int  # tasks that are to run and do not yet
+    astray: Mapping[str, str] = field(default_factory=dict)  # machines that think they are in it
+
+    @property
+    def leader(self) -> str:
+        return next((each.node.name for each in self.seats if each.node.leader), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A Swarm of the store's machines, as a listing shows it."""
+
+    cluster: str
+    machines: Sequence[str]
+    managers: quorum.Managers | None  # None: no manager answers
+    nodes: int = 0
+    problem: str = ""
+
+
+def status(store: Store, name: str) -> Status:
+    """Of the Swarm that a machine is in. Raises HostError for one that is in none, SwarmUnreachable."""
+    with managers.managed(store, name) as lead:
+        names, tasks = managers.machines(store, lead), lead.swarm.tasks()
+        seats = [
+            Seat(node, names.get(node.id, ""), tasks.get(node.id, 0))
+            for node in sorted(lead.nodes, key=lambda node: (node.role is Role.WORKER, node.name))
+        ]
+        return Status(
+            cluster=lead.cluster,
+            told_by=lead.host.name,
+            managers=quorum.Managers.of(lead.nodes),
+            seats=seats,
+            authority_ends=tls.ends(lead.swarm.authority()).date().isoformat(),
+            waiting=lead.swarm.waiting(),
+            astray=_astray(store, lead),
+        )
+
+
+def known(store: Store) -> list[Known]:
+    """Every Swarm that a record of the store names."""
+    by_cluster: dict[str, list[str]] = defaultdict(list)
+    for host in _members(store):
+        by_cluster[host.block.swarm].append(host.name)
+    return [_known(store, cluster, names) for cluster, names in sorted(by_cluster.items())]
+
+
+def _known(store: Store, cluster: str, names: Sequence[str]) -> Known:
+    try:
+        with managers.managed(store, names[0]) as lead:
+            return Known(cluster, names, quorum.Managers.of(lead.nodes), len(lead.nodes))
+    except MachineError as exc:
+        return Known(cluster, names, None, problem=exc.brief)
+
+
+def _members(store: Store) -> list[Host]:
+    found = []
+    for name in store.names():
+        try:
+            host = Host.load(store, name)
+            if host.block.swarm:
+                found.append(host)
+        except MachineError:
+            continue  # `ls` says what is wrong with it
+    return found
+
+
+def _astray(store: Store, lead: managers.Lead) -> dict[str, str]:
+    """Machines whose record says that they are in it, and that its managers do not know."""
+    ids = {node.id for node in lead.nodes}
+    return {
+        host.name: "its managers do not know it"
+        for host in _members(store)
+        if host.block.swarm == lead.cluster and host.block.node not in ids
+    }
