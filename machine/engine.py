@@ -101,6 +101,7 @@ class Engine(ABC):
     """A file that it opens when it starts, before it has become anybody (no id, no state, no
     socket): where that is a pipe it waits, and a warm machine's memory is saved there. "" if there
     is none: its machines do not start warm."""
+    swarm_folder: ClassVar[str] = ""  # what it knows of its Swarm is kept there on a host
     archive: ClassVar[Archive | None] = None  # None: there are no static bundles of it
 
     def __init__(self, guest: Guest, provisioner: Provisioner) -> None:
@@ -139,6 +140,10 @@ class Engine(ABC):
     def footprint(self) -> Footprint:
         """What may be changed on this host, whatever the settings are and whatever it is installed
         from."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop it, so that nothing but ``restart`` starts it again before the next boot."""
 
     def at_stake(self) -> str:
         """What ends when it is restarted now, in a few words; "" where nothing does."""

@@ -158,8 +158,11 @@ def _run(names: tuple[str, ...], **given: Any) -> None:
     if given["dry_run"]:
         progress.run(_rehearsals(names, emit, given), parallel=given["parallel"], done=_planned)
         return
+    if given["swarm_join"]:
+        context.several([given["swarm_join"]])
     jobs = _resumes(names, emit) if given["resume"] else _creates(names, emit, given)
     progress.run(jobs, parallel=given["parallel"], done=_ready, left=_left)
+    _into_swarm(names, given)
 
 
 def _ready(name: str, host: Host) -> None:
@@ -172,6 +175,34 @@ def _ready(name: str, host: Host) -> None:
     if host.block.ssh_config:
         include = host.store.folders.machines / "*" / host.folder.ssh_config.name
         output.say(f'For "ssh {name}", put at the top of ~/.ssh/config: Include {include}')
+
+
+def _into_swarm(names: Sequence[str], given: dict[str, Any]) -> None:
+    """Machines that are ready begin a Swarm, or join one."""
+    from machine.swarm import Role
+    from machine.workflows import swarm
+
+    to, manager = given["swarm_join"], given["swarm_manager"]
+    as_json = context.is_json(given["output"])
+    store, rest = context.store(), list(names)
+    if manager and not to:
+        to = rest.pop(0)
+        emit = progress.sink(as_json=as_json)
+        progress.run({to: partial(swarm.init, store, to, emit)}, left=_left_outside)
+        output.say(f"{to} is the manager of a new Swarm")
+    if to and rest:
+        role = Role.MANAGER if manager else Role.WORKER
+        emit = progress.sink(as_json=as_json, prefix=len(rest) > 1)
+        progress.run(
+            {name: partial(swarm.join, store, name, emit, to=to, role=role) for name in rest},
+            parallel=given["parallel"],
+            done=lambda name, _: output.say(f"{name} is a {role} of the Swarm of {to}"),
+            left=_left_outside,
+        )
+
+
+def _left_outside(name: str) -> str:
+    return f"{name} is made. Bring it into a Swarm with: machine swarm join {name} --to MANAGER"
 
 
 def _resumes(names: Sequence[str], emit: Emit) -> dict[str, Callable[[], Host]]:
@@ -355,6 +386,18 @@ create = CreateCommand(
             ["--open-firewall/--keep-firewall"],
             default=None,
             help="a host that is there: let the engine's port through its firewall; default: ask",
+        ),
+        click.Option(
+            ["--swarm-manager"],
+            is_flag=True,
+            help="begin a Swarm on it, or with --swarm-join be a manager of that one",
+        ),
+        click.Option(
+            ["--swarm-join"],
+            default="",
+            metavar="NAME",
+            help="join the Swarm of this machine",
+            shell_complete=complete.for_click(complete.machine),
         ),
         click.Option(["--keep-on-failure"], is_flag=True, help="do not undo a create that fails"),
         click.Option(["--context"], is_flag=True, help="make a docker context of its name too"),

@@ -61,9 +61,10 @@ def ls(
         for name in names:
             output.value(name)
         return
+    asked = not quiet or "swarm" in wanted
     rows = [
         row
-        for row in survey(store, _sorted(store.names()), timeout=timeout, engines=not quiet)
+        for row in survey(store, _sorted(store.names()), timeout=timeout, engines=asked)
         if _matches(row, wanted)
     ]
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +31,14 @@ DataPath = Annotated[
 ]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", help="of its node, KEY=VALUE; repeatable")
+]
+Passphrase = Annotated[
+    str,
+    typer.Option(
+        "--passphrase",
+        metavar="SECRET",
+        help="of the encrypted file: env:NAME, file:PATH, command:WORDS or keyring:SERVICE/USER",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="even if the Swarm breaks by it")]
 
@@ -211,6 +220,90 @@ def unlock(names: Members, output_format: context.Output = "text") -> None:
     from machine.workflows import swarm
 
     _run(context.several(names), output_format, swarm.unlock, "is unlocked", 1)
+
+
+@app.command()
+def backup(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", autocompletion=complete.files)],
+    passphrase: Passphrase = "",
+    output_format: context.Output = "text",
+) -> None:
+    """Write what a manager knows into a file; its engine is off for that moment."""
+    from machine.workflows import recovery
+
+    secret = _resolved(passphrase)
+    _run(
+        [name],
+        output_format,
+        lambda store, name, emit: recovery.backup(store, name, file, emit, passphrase=secret),
+    )
+    output.say(f"{file} holds the Swarm's secrets and its authority: keep it as you keep keys")
+
+
+@app.command()
+def restore(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", autocompletion=complete.files)],
+    passphrase: Passphrase = "",
+    address: Address = "",
+    data_path: DataPath = "",
+    output_format: context.Output = "text",
+) -> None:
+    """Begin a Swarm again from a backup, on a machine that is in none."""
+    from machine.workflows import recovery
+
+    secret, way = _resolved(passphrase), _way(address, data_path, ())
+    _run(
+        [name],
+        output_format,
+        lambda store, name, emit: recovery.restore(
+            store, name, file, emit, passphrase=secret, way=way
+        ),
+    )
+    output.say(
+        f"{name} is its only manager. Nodes that were members are down for it; each comes back by\n"
+        f"  machine swarm leave --force NAME && machine swarm join NAME --to {name}"
+    )
+
+
+@app.command()
+def recover(
+    name: Name,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="do not ask")] = False,
+    address: Address = "",
+    data_path: DataPath = "",
+    output_format: context.Output = "text",
+) -> None:
+    """Let one manager go on alone, when so many are lost for good that there is no quorum."""
+    from machine.workflows import recovery
+
+    context.several([name])
+    question = (
+        f"{name} goes on as the only manager. Managers that come back later have to leave and to join "
+        "again. Are the others lost for good?"
+    )
+    if not yes and not confirmed(question, "-y"):
+        return
+    way = _way(address, data_path, ())
+    found: list[str] = []
+    _run(
+        [name],
+        output_format,
+        lambda store, name, emit: found.extend(recovery.recover(store, name, emit, way=way)),
+    )
+    for each in found:
+        output.say(
+            f"When {each} is back: machine swarm leave --force {each} && "
+            f"machine swarm join {each} --to {name} --manager"
+        )
+    output.say(f"Look at it with: machine swarm status {name}")
+
+
+def _resolved(reference: str) -> str:
+    from machine import secret
+
+    return secret.resolve(reference) if reference else ""
 
 
 def _way(address: str, data_path: str, labels: Sequence[str] | None) -> Way:

@@ -46,7 +46,7 @@ def init(
         with host.swarm() as swarm:
             require_outside(host, swarm.membership())
             with host.report.step("swarm-init", "Beginning a Swarm"):
-                swarm.init(_entrance(host, way), cluster or Cluster())
+                swarm.init(entrance(host, way), cluster or Cluster())
             now = swarm.membership()
             managers.note(host, now.cluster, now.node)
             swarm.change(now.node, labels=_labels(host, way))
@@ -71,7 +71,7 @@ def join(
             token = lead.swarm.token(role)
             title = f'Joining the Swarm of "{to}" as a {role}'
             with host.report.step("swarm-join", title):
-                _enter(host, swarm, _entrance(host, way), lead.addresses, token)
+                _enter(host, swarm, entrance(host, way), lead.addresses, token)
             node = swarm.membership().node
             managers.note(host, lead.cluster, node)
             lead.swarm.change(node, labels=_labels(host, way))
@@ -121,7 +121,7 @@ def unlock(store: Store, name: str, emit: Emit = ignore) -> None:
                 key = host.report.ask("Unlock key of the Swarm", hidden=True) or ""
             with host.report.step("unlock", "Unlocking"):
                 swarm.unlock(key)
-            _wait_for_membership(host, swarm)
+            wait_for_membership(host, swarm)
 
 
 def members(store: Store, name: str) -> list[str]:
@@ -172,22 +172,22 @@ def _running(store: Store, name: str, emit: Emit) -> Host:
 
 
 def _enter(
-    host: Host, swarm: Swarm, entrance: Entrance, addresses: Sequence[str], token: str
+    host: Host, swarm: Swarm, way_in: Entrance, addresses: Sequence[str], token: str
 ) -> None:
     try:
-        swarm.join(entrance, addresses, token)
-        _wait_for_membership(host, swarm)
+        swarm.join(way_in, addresses, token)
+        wait_for_membership(host, swarm)
     except MachineError as exc:
         if swarm.membership().is_in:  # it would go on trying, and be neither in nor out
             swarm.leave(force=True)
         exc.hint = exc.hint or (
-            f"Do {host.name} ({entrance.address}) and {', '.join(addresses)} reach each other ({PORTS}),"
+            f"Do {host.name} ({way_in.address}) and {', '.join(addresses)} reach each other ({PORTS}),"
             " and do their clocks agree?"
         )
         raise
 
 
-def _wait_for_membership(host: Host, swarm: Swarm) -> None:
+def wait_for_membership(host: Host, swarm: Swarm) -> None:
     """Raises EngineError with the engine's own word, where it does not get in."""
 
     def settled() -> Membership | None:
@@ -199,7 +199,8 @@ def _wait_for_membership(host: Host, swarm: Swarm) -> None:
         raise EngineError(f'"{host.name}" does not get into the Swarm', details=now.problem)
 
 
-def _entrance(host: Host, way: Way) -> Entrance:
+def entrance(host: Host, way: Way) -> Entrance:
+    """Raises HostError where other machines cannot reach it."""
     address = way.address or _own_address(host)
     if ipaddress.ip_address(address).is_loopback:
         raise HostError(

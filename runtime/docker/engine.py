@@ -42,6 +42,7 @@ class DockerEngine(Engine):
     door: ClassVar[str] = CERT
     """dockerd loads its certificate before containerd, its id and its networks (26.1: newAPIServer-
     TLSConfig comes first in DaemonCli.start); a running one would have to be restarted for it."""
+    swarm_folder: ClassVar[str] = "/var/lib/docker/swarm"
     archive: ClassVar[Archive | None] = static.ARCHIVE
 
     _changed: Sequence[FileChange] = ()  # to go back from
@@ -196,6 +197,11 @@ class DockerEngine(Engine):
     @classmethod
     def rehearsal(cls) -> str:
         return (Path(__file__).parent / "rehearse.sh").read_text()
+
+    def stop(self) -> None:
+        if self.provisioner.has_socket(SOCKET_UNIT):
+            self.provisioner.stop_service(SOCKET_UNIT)  # or a client's call would start it again
+        self.provisioner.stop_service(self.unit)
 
     def restart(self) -> None:
         self.provisioner.enable_service(self.unit)

@@ -39,6 +39,7 @@ LAYERS = {  # a module may import its own number or a lower one
             "systemd",
             "transfer",
             "download",
+            "sealed",
         ),
         1,
     ),
