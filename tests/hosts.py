@@ -34,7 +34,7 @@ cd "$folder"
 mount -t overlay overlay -o "lowerdir=$tree,upperdir=$folder/changed,workdir=$folder/work" "$root"
 mount --bind "$folder/engine" "$root/var/lib/docker"
 mount -t proc proc "$root/proc"
-mount -t sysfs sysfs "$root/sys"
+mount -t sysfs -o ro sysfs "$root/sys"  # there is no work for a udev then (systemd-udevd.service)
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 for name in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs "$root/$name"; done
 chmod 1777 "$root/tmp"
