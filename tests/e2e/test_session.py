@@ -70,14 +70,8 @@ def test_its_files_are_its_users_own(session_bed: SessionBed, worker: str) -> No
     assert record.stat().st_mode & 0o777 == 0o600
 
 
-def test_removal_leaves_nothing(session_bed: SessionBed, worker: str, before: set[str]) -> None:
-    removed = session_bed.machine("rm", "-y", worker)
-    assert removed.returncode == 0, removed.stderr
-    assert session_bed.inventory() == before
-
-
 def test_one_starts_from_memory_and_boots_like_any_other(
-    session_bed: SessionBed, before: set[str], docker: str, image: str
+    session_bed: SessionBed, worker: str, docker: str, image: str
 ) -> None:
     made = session_bed.machine("create", "-d", "libvirt", "--warm", "worker2")
     assert made.returncode == 0, made.stderr
@@ -90,6 +84,32 @@ def test_one_starts_from_memory_and_boots_like_any_other(
     restarted = session_bed.machine("restart", "worker2")
     assert restarted.returncode == 0, restarted.stderr
     assert session_bed.machine("ssh", "worker2", script).stdout.split() == lines
-    removed = session_bed.machine("rm", "-y", "worker2")
-    assert removed.returncode == 0, removed.stderr
+
+
+def test_two_of_them_are_a_swarm(session_bed: SessionBed, worker: str, docker: str) -> None:
+    """On the network that the machines of one user share, which is on loopback alone."""
+    for words in (("init", worker), ("join", "worker2", "--to", worker)):
+        done = session_bed.machine("swarm", *words)
+        assert done.returncode == 0, done.stderr
+    shown = json.loads(session_bed.machine("swarm", "status", worker, "--output", "json").stdout)
+    addresses = {seat["machine"]: seat["node"]["address"] for seat in shown["data"]["seats"]}
+    assert set(addresses) == {worker, "worker2"}
+    assert not any(address.startswith("127.") for address in addresses.values())
+    env = variables(session_bed, worker)
+    service = ("service", "create", "--quiet", "--no-resolve-image", "--replicas", "1")
+    place = ("--constraint", "node.hostname==worker2", "--publish", "8080:80")
+    serve = ("hello", "sh", "-c", "echo mesh >/index.html; exec busybox httpd -f -h /")
+    made = session_bed.run(docker, *service, *place, "--name", "web", *serve, env=env)
+    assert made.returncode == 0, made.stderr
+    for name, address in addresses.items():
+        ask = f"exec 3<>/dev/tcp/{address}/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+        answer = session_bed.machine("ssh", name, "bash", "-c", shlex.quote(ask))
+        assert "mesh" in answer.stdout, answer.stderr
+
+
+def test_removal_leaves_nothing(session_bed: SessionBed, worker: str, before: set[str]) -> None:
+    """The worker leaves the Swarm first; with the last one it ends."""
+    for name in ("worker2", worker):
+        removed = session_bed.machine("rm", "-y", name)
+        assert removed.returncode == 0, removed.stderr
     assert session_bed.inventory() == before

@@ -1,0 +1,90 @@
+"""The lesson of docs/swarm.md, typed as it stands, on three VMs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.testbed import ROOT, SystemBed
+
+pytestmark = pytest.mark.e2e
+
+HEADING = re.compile(r"(?m)^## ")
+PROMPT = re.compile(r"    [$>] ?")
+LESSON = (ROOT / "docs" / "swarm.md").read_text().partition("# What keeps a Swarm whole")[0]
+STEPS = {
+    part.partition("\n")[0]: [
+        PROMPT.sub("", line, count=1) for line in part.splitlines() if PROMPT.match(line)
+    ]
+    for part in HEADING.split(LESSON)[1:]
+}
+
+
+class Shell:
+    """What a reader has in front of him: one folder, and the variables of the commands before."""
+
+    def __init__(self, bed: SystemBed, folder: Path, docker: str) -> None:
+        self.bed, self.folder = bed, folder
+        programs = folder / "bin"
+        programs.mkdir(parents=True)
+        (programs / "machine").write_text(f'#!/bin/sh\nexec {shlex.join(bed.tool())} "$@"\n')
+        (programs / "machine").chmod(0o755)
+        (programs / "docker").symlink_to(docker)
+        (folder / "variables").write_text("")
+
+    def type(self, heading: str) -> str:
+        """The commands of a part of the lesson; answers what they print."""
+        lines = "\n".join(STEPS[heading])
+        script = f". ./variables\nset -e\n{lines}\nexport -p >variables\n"
+        done = self.bed.run(
+            *("env", f"PATH={self.folder}/bin:{os.environ['PATH']}"),
+            *("bash", "-c", f'cd "$0"; {script}', str(self.folder)),
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shell(bed: SystemBed, docker: str) -> Shell:
+    return Shell(bed, bed.folder / "lesson", docker)
+
+
+@pytest.mark.parametrize("heading", STEPS)
+def test_the_lesson(shell: Shell, heading: str) -> None:
+    printed = shell.type(heading)
+    for text in PRINTED[heading]:
+        assert re.search(text, printed), printed
+
+
+PRINTED = {
+    "Three machines": [r"(?m)^m1 .*Running", r"(?m)^w1 .*Running", r"(?m)^w2 .*Running"],
+    "One of them begins, the others join": [
+        r"Managers +1 of 1 reachable, 1 needed",
+        r"(?m)^w2 .*worker +ready",
+        r"(?s)w1.*Ready.*Active.*w2.*Ready",  # docker node ls
+    ],
+    "An image, without a registry": [r"sha256:"],
+    "A service of three replicas": [
+        r"web .*3/3",
+        r"(?s)(<title>Welcome to nginx!</title>\s+){3}",
+        r"web\.[123].*GET / HTTP",
+    ],
+    "A node is lost": [
+        r"(?m)^w2 .*down",
+        r"(?s)(<title>Welcome to nginx!</title>\s+){2}",
+        r"(?m)^w2 .*ready",
+    ],
+    "A stack": [r"shop +2", r"shop_front .*2/2", r"shop_back .*1/1", r"<title>Welcome"],
+    "The end": [r"(?m)^w1 .*worker"],
+}
+"""What a reader is to see; every command also has to end well."""
+
+
+def test_nothing_is_left(shell: Shell) -> None:
+    for name in ("m1", "w1", "w2"):
+        assert shell.bed.left_of(name) == ""
