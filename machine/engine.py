@@ -198,8 +198,9 @@ class Engine(ABC):
     def api(
         cls, address: Address, tls: TlsFiles, *, timeout: float = 60
     ) -> AbstractContextManager[Any]:
-        """A client of its API, for the engine's own code (``swarm`` and the like) alone. Entering it,
-        and every call on it, raises EngineUnreachable or EngineError."""
+        """A client of its API, for the engine's own code (``swarm`` and the like) alone. Entering it
+        raises EngineUnreachable; leaving it, EngineError or EngineUnreachable for what the client has
+        raised."""
         raise Unsupported(f"{cls.name} has no API that is known here")
 
     @classmethod

@@ -148,8 +148,7 @@ def recover(
             for node in own.nodes():
                 if node.role is Role.MANAGER and node.id != now.node:
                     lost.append(node.name)
-                    own.change(node.id, role=Role.WORKER)
-                    own.remove(node.id)
+                    own.remove(node.id)  # it is a manager no more, whatever the list says
     return lost
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from machine.runtime.docker.client import Saying
 from machine.swarm import (
     PORT,
     Availability,
@@ -27,7 +28,7 @@ ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove"
 
 class DockerSwarm(Swarm):
     def __init__(self, client: APIClient) -> None:
-        self._client: Any = client
+        self._client: Any = Saying(client)
 
     def membership(self) -> Membership:
         return membership(self._client.info()["Swarm"])

@@ -201,7 +201,6 @@ def test_one_manager_goes_on_when_the_others_are_lost(bed: HostBed) -> None:
         run(bed, "swarm", "leave", "--force", name)
         run(bed, "swarm", "join", name, "--to", "m1")
     assert set(seats(bed, "m1")) == set(NAMES)
-    eventually(bed, lambda: [seat["tasks"] for seat in seats(bed, "m1").values()] != [3, 0, 0])
 
 
 def test_a_network_that_ends_leaves_nobody_half_in(bed: HostBed) -> None:
