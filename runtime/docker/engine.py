@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from machine import systemd
-from machine.engine import Archive, Engine, Footprint, Recipe, Settings
+from machine.engine import Archive, Engine, Footprint, Images, Recipe, Settings
 from machine.errors import BadOption, CommandFailed, EngineError, EngineUnreachable
 from machine.model import (
     Address,
@@ -236,6 +236,12 @@ class DockerEngine(Engine):
         from machine.runtime.docker.swarm import DockerSwarm
 
         return DockerSwarm(client)
+
+    @classmethod
+    def images(cls, client: APIClient) -> Images:
+        from machine.runtime.docker.images import DockerImages
+
+        return DockerImages(client)
 
     @classmethod
     def survey(
