@@ -96,6 +96,7 @@ class KnownImage:
 
     id: str
     names: tuple[str, ...]
+    layers: int
 
 
 class Images(Protocol):
@@ -107,7 +108,7 @@ class Images(Protocol):
         ...
 
     def folder(self) -> str:
-        """Where they are on the engine's host."""
+        """Where they are on the engine's host; "" where that is not told."""
         ...
 
     def layers(self) -> frozenset[str]:

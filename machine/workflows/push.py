@@ -5,16 +5,17 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
 from machine import container_archive, download
 from machine.container_image import Image, Layer, choose, full_name
-from machine.engine import Images
+from machine.engine import Images, KnownImage
 from machine.errors import (
     ArchiveError,
+    BadOption,
     CommandFailed,
     EngineError,
     EngineFull,
@@ -29,8 +30,8 @@ from machine.model import Source
 from machine.paths import cache_root
 from machine.store import Store
 
-SLOW: Final = 600
-"""Seconds that an engine may be silent while it unpacks a layer."""
+PATIENCE: Final = 20
+"""Seconds for an engine to answer a question."""
 LOGIN: Final = 5
 """Seconds for a login that is of use, and not needed."""
 
@@ -81,7 +82,7 @@ class Offer:
     def _fetch(self, source: Host, spool: IO[bytes], report: Reporter) -> None:
         spool.seek(0)
         spool.truncate()
-        with source.api(timeout=SLOW) as client:
+        with source.api(timeout=PATIENCE) as client:
             for piece in source.engine.images(client).save(self.ref):
                 spool.write(piece)
                 report.progress("fetch", spool.tell(), None)
@@ -104,14 +105,16 @@ def from_machine(store: Store, name: str, ref: str) -> Iterator[Offer]:
     """Raises HostNotRunning, ArchiveError where there is no such image, EngineError, DiskFull."""
     host = Host.load(store, name)
     host.require_running()
-    with host.api() as client:
+    named: tuple[str, ...] = ()
+    with host.api(timeout=PATIENCE) as client:
         found = host.engine.images(client).find(ref)
     if found is None:
         raise ArchiveError(
             f'There is no image {ref} on "{name}"',
             hint="An image of this computer's: docker save IMAGE -o FILE, and machine push FILE",
         )
-    named = tuple(each for each in found.names if each in (ref, f"{ref}:latest"))
+    with suppress(BadOption):  # an id, or a digest
+        named = tuple(each for each in found.names if each == full_name(ref))
     with _spool() as spool:
         yield Offer(source=host, ref=ref, id=found.id, names=named, spool=spool)
 
@@ -121,10 +124,11 @@ def push(store: Store, name: str, offer: Offer, wanted: Wanted, emit: Emit = ign
     EngineFull, EngineError."""
     host = Host.load(store, name, Reporter(emit, name))
     host.require_running()
-    with host.api(timeout=SLOW) as client:
+    with host.api(timeout=PATIENCE) as client:
         images = host.engine.images(client)
-        if offer.id and (names := _names(wanted, offer.names)) and images.find(offer.id):
-            return _named(host, images, offer.id, names, present=0)
+        names = _names(wanted, offer.names)
+        if offer.id and names and (found := images.find(offer.id)):
+            return _named(host, images, found, names)
         return _sent(host, images, offer, wanted)
 
 
@@ -140,8 +144,8 @@ def _sent(host: Host, images: Images, offer: Offer, wanted: Wanted) -> Pushed:
     if not names:
         raise UsageError(f"The image {image.title} has no name", hint="Give it one: --tag NAME:TAG")
     with report.step("compare", "Asking what it has"):
-        if images.find(image.id):
-            return _named(host, images, image.id, names, present=len(image.layers))
+        if found := images.find(image.id):
+            return _named(host, images, found, names)
         there = images.layers()
     lacking = [each for each in image.layers if each.chain_id not in there]
     _require_room(host, images, image, lacking)
@@ -154,20 +158,18 @@ def _sent(host: Host, images: Images, offer: Offer, wanted: Wanted) -> Pushed:
         sent = images.load(
             image, lacking, names, lambda done, total: report.progress("send", done, total)
         )
-    found = images.find(names[0])
-    if found is None:
+    if not (found := images.find(names[0])):
         raise EngineError(f'The engine of "{host.name}" took the image, and does not have it')
     present = len(image.layers) - len(lacking)
     return Pushed(host.name, found.id, names, len(lacking), present, size, sent)
 
 
-def _named(host: Host, images: Images, id_: str, names: tuple[str, ...], *, present: int) -> Pushed:
+def _named(host: Host, images: Images, found: KnownImage, names: tuple[str, ...]) -> Pushed:
     """One that is there already, by further names if it has others."""
-    found = images.find(id_)
     for each in names:
-        if found is None or each not in found.names:
-            images.tag(id_, each)
-    return Pushed(host.name, id_, names, 0, present, 0, 0)
+        if each not in found.names:
+            images.tag(found.id, each)
+    return Pushed(host.name, found.id, names, 0, found.layers, 0, 0)
 
 
 def _names(wanted: Wanted, own: Sequence[str]) -> tuple[str, ...]:
@@ -178,7 +180,9 @@ def _require_room(host: Host, images: Images, image: Image, layers: Sequence[Lay
     """Where a login is known, so that nothing is sent in vain. Raises EngineFull."""
     if not layers or host.driver.source is Source.ENGINE:
         return
-    folder, needed = images.folder(), images.room(layers)
+    if not (folder := images.folder()):
+        return
+    needed = images.room(layers)
     try:
         with host.guest(timeout=LOGIN) as guest:
             said = guest.run("df", "-P", "-k", folder).stdout

@@ -23,6 +23,8 @@ CONTAINERD: Final = ["driver-type", "io.containerd.snapshotter.v1"]
 """In `docker info`, of an engine whose images are containerd's."""
 FULL: Final = "no space left on device"
 BLOCK: Final = 512
+SLOW: Final = 600
+"""Seconds that it may be silent while it unpacks a layer, or reads one."""
 
 
 class DockerImages:
@@ -34,17 +36,19 @@ class DockerImages:
         return f"{version['Os']}/{version['Arch']}"
 
     def folder(self) -> str:
-        return str(self._client.info()["DockerRootDir"])
+        return "" if self._is_containerd() else str(self._client.info()["DockerRootDir"])
 
     def layers(self) -> frozenset[str]:
-        if CONTAINERD in (self._client.info().get("DriverStatus") or ()):
+        if self._is_containerd():
             return frozenset()
         listed = {each["Id"] for each in self._client.images(all=True)}
         return frozenset(each for id_ in listed for each in chain(self._diff_ids(id_)))
 
     def find(self, ref: str) -> KnownImage | None:
-        found = self._inspected(ref)
-        return KnownImage(found["Id"], tuple(found["RepoTags"] or ())) if found else None
+        if not (found := self._inspected(ref)):
+            return None
+        names = tuple(found.get("RepoTags") or ())
+        return KnownImage(found["Id"], names, len(found["RootFS"].get("Layers") or ()))
 
     def room(self, layers: Sequence[Layer]) -> int:
         """The archive lies in its folder until the last layer is out of it."""
@@ -70,6 +74,7 @@ class DockerImages:
 
         from docker.errors import APIError
 
+        self._client.timeout = SLOW
         try:
             for line in self._client.load_image(pieces()):
                 if said := line.get("error"):
@@ -83,7 +88,11 @@ class DockerImages:
         self._client.tag(ref, repository, tag, force=True)
 
     def save(self, ref: str) -> Iterator[bytes]:
+        self._client.timeout = SLOW
         yield from self._client.get_image(ref)
+
+    def _is_containerd(self) -> bool:
+        return CONTAINERD in (self._client.info().get("DriverStatus") or ())
 
     def _diff_ids(self, ref: str) -> list[str]:
         """None of an image that was removed meanwhile."""

@@ -155,7 +155,7 @@ def test_what_is_damaged_is_said(tmp_path: Path) -> None:
     assert "no image archive" in refused(path).brief
     for name in (files := oci_files({"web:1": [BASE, TOP]})):
         if name.startswith("blobs/"):
-            folder = written(tmp_path / name[-8:], {**files, name: files[name][:-1] + b"\0"})
+            folder = written(tmp_path / name[-8:], {**files, name: files[name][:-1] + b"\1"})
             assert "damaged" in refused(folder).brief
             (folder / name).unlink()
             assert "damaged" in refused(folder).brief
