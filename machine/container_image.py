@@ -1,4 +1,4 @@
-"""Container images as they are handed to engines: an id, a name, and layers that can be left out."""
+"""Container images, and the contract of engines that take them: layers that one has are left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Final
 
@@ -124,6 +125,60 @@ class Image:
                 if layer.diff_id not in self._verified:
                     layer.verify()
                     self._verified.add(layer.diff_id)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """One that an engine has."""
+
+    id: str
+    names: tuple[str, ...]
+    layers: int
+
+
+class Images(ABC):
+    """The images of one engine, by its API while that is open. Every method may be called any
+    number of times, and raises EngineUnreachable and EngineError."""
+
+    @abstractmethod
+    def platform(self) -> str:
+        """What the engine runs: "linux/amd64"."""
+
+    @abstractmethod
+    def folder(self) -> str:
+        """Where they are on the engine's host; "" where that is not told."""
+
+    @abstractmethod
+    def layers(self) -> frozenset[str]:
+        """The chain ids of layers that ``load`` may leave out; none where they are not told."""
+
+    @abstractmethod
+    def find(self, ref: str) -> KnownImage | None:
+        """By its id or name."""
+
+    @abstractmethod
+    def room(self, layers: Sequence[Layer]) -> int:
+        """Bytes in ``folder`` that loading these takes at least, while it lasts."""
+
+    @abstractmethod
+    def load(
+        self,
+        image: Image,
+        layers: Sequence[Layer],
+        names: Sequence[str],
+        progress: Callable[[int, int], None],
+    ) -> int:
+        """Hand over an image with those of its layers that the engine lacks, in bounded pieces;
+        answers the bytes that were sent. ``progress`` is told bytes done and bytes in all. What had
+        one of the names before loses it. Raises EngineFull, ArchiveError."""
+
+    @abstractmethod
+    def tag(self, ref: str, name: str) -> None:
+        """Give an image that is there a further name."""
+
+    @abstractmethod
+    def save(self, ref: str) -> Iterator[bytes]:
+        """An image as an archive, in pieces."""
 
 
 def choose(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from machine.errors import BadOption, EngineUnreachable, Unsupported
 from machine.model import Address, EngineInfo, EngineOptions, FileChange, GuestFile, TlsFiles
 from machine.wait import Deadline
 
 if TYPE_CHECKING:
-    from machine.container_image import Image, Layer
+    from machine.container_image import Images
     from machine.guest import Guest
     from machine.provisioner import Provisioner
     from machine.swarm import Swarm
@@ -88,60 +88,6 @@ class Footprint:
     data: tuple[str, ...]  # what belongs to its user: never touched
     folders: tuple[str, ...] = ()  # that it makes besides, and may leave empty
     erasers: tuple[str, ...] = ()  # programs by which packages delete that when they are purged
-
-
-@dataclass(frozen=True, slots=True)
-class KnownImage:
-    """An image that an engine has."""
-
-    id: str
-    names: tuple[str, ...]
-    layers: int
-
-
-class Images(Protocol):
-    """The images of one engine, by its API while that is open. Every method may be called any
-    number of times, and raises EngineUnreachable and EngineError."""
-
-    def platform(self) -> str:
-        """What the engine runs: "linux/amd64"."""
-        ...
-
-    def folder(self) -> str:
-        """Where they are on the engine's host; "" where that is not told."""
-        ...
-
-    def layers(self) -> frozenset[str]:
-        """The chain ids of layers that ``load`` may leave out; none where they are not told."""
-        ...
-
-    def find(self, ref: str) -> KnownImage | None:
-        """By its id or name."""
-        ...
-
-    def room(self, layers: Sequence[Layer]) -> int:
-        """Bytes in ``folder`` that loading these takes at least, while it lasts."""
-        ...
-
-    def load(
-        self,
-        image: Image,
-        layers: Sequence[Layer],
-        names: Sequence[str],
-        progress: Callable[[int, int], None],
-    ) -> int:
-        """Hand over an image with those of its layers that the engine lacks; answers the bytes that
-        were sent. ``progress`` is told bytes done and bytes in all. What had one of the names keeps
-        its others. Raises EngineFull, ArchiveError."""
-        ...
-
-    def tag(self, ref: str, name: str) -> None:
-        """Give an image that is there a further name."""
-        ...
-
-    def save(self, ref: str) -> Iterator[bytes]:
-        """An image as an archive, in pieces."""
-        ...
 
 
 class Engine(ABC):
@@ -264,7 +210,7 @@ class Engine(ABC):
 
     @classmethod
     def images(cls, client: Any) -> Images:
-        """Its images, by a client from ``api``."""
+        """Its images, by a client that ``api`` gave. Raises Unsupported where none can be sent."""
         raise Unsupported(f"{cls.name} takes no images from here")
 
     @classmethod

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 def push(
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", autocompletion=complete.files, show_default=False)
+        str,
+        typer.Argument(
+            metavar="IMAGE",
+            help="a file of docker save's, an OCI layout; with --from a name or id",
+            autocompletion=complete.files,
+            show_default=False,
+        ),
     ],
     names: context.Names = None,
     source: Annotated[
@@ -26,7 +32,15 @@ def push(
         typer.Option(
             "--from",
             metavar="MACHINE",
-            help="IMAGE is a name or id on that machine's engine",
+            help="IMAGE is on that machine's engine",
+            autocompletion=complete.machines,
+        ),
+    ] = "",
+    swarm: Annotated[
+        str,
+        typer.Option(
+            metavar="MACHINE",
+            help="all machines of the Swarm that it is in",
             autocompletion=complete.machines,
         ),
     ] = "",
@@ -48,7 +62,7 @@ def push(
         raise UsageError("--only is for archives: with --from, IMAGE says which")
     if tag:
         full_name(tag)
-    store, wanted = context.store(), context.several(names)
+    store, wanted = context.store(), _machines(names, swarm)
     emit = progress.sink(as_json=as_json, prefix=len(wanted) > 1)
 
     def done(name: str, pushed: Pushed) -> None:
@@ -70,6 +84,14 @@ def push(
             done=done,
             left=lambda name: f"{name}: the same command sends what it lacks",
         )
+
+
+def _machines(names: list[str] | None, swarm: str) -> list[str]:
+    if not swarm:
+        return context.several(names)
+    from machine.workflows.swarm import members
+
+    return context.several([*(names or ()), *members(context.store(), swarm)])
 
 
 def _told(pushed: Pushed) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from machine import container_archive, download
-from machine.container_image import Image, Layer, choose, full_name
-from machine.engine import Images, KnownImage
+from machine.container_image import Image, Images, KnownImage, Layer, choose, full_name
 from machine.errors import (
     ArchiveError,
     BadOption,
@@ -30,8 +29,6 @@ from machine.model import Source
 from machine.paths import cache_root
 from machine.store import Store
 
-PATIENCE: Final = 20
-"""Seconds for an engine to answer a question."""
 LOGIN: Final = 5
 """Seconds for a login that is of use, and not needed."""
 
@@ -82,8 +79,8 @@ class Offer:
     def _fetch(self, source: Host, spool: IO[bytes], report: Reporter) -> None:
         spool.seek(0)
         spool.truncate()
-        with source.api(timeout=PATIENCE) as client:
-            for piece in source.engine.images(client).save(self.ref):
+        with source.images() as images:
+            for piece in images.save(self.ref):
                 spool.write(piece)
                 report.progress("fetch", spool.tell(), None)
         spool.flush()
@@ -106,8 +103,8 @@ def from_machine(store: Store, name: str, ref: str) -> Iterator[Offer]:
     host = Host.load(store, name)
     host.require_running()
     named: tuple[str, ...] = ()
-    with host.api(timeout=PATIENCE) as client:
-        found = host.engine.images(client).find(ref)
+    with host.images() as images:
+        found = images.find(ref)
     if found is None:
         raise ArchiveError(
             f'There is no image {ref} on "{name}"',
@@ -124,8 +121,7 @@ def push(store: Store, name: str, offer: Offer, wanted: Wanted, emit: Emit = ign
     EngineFull, EngineError."""
     host = Host.load(store, name, Reporter(emit, name))
     host.require_running()
-    with host.api(timeout=PATIENCE) as client:
-        images = host.engine.images(client)
+    with host.images() as images:
         names = _names(wanted, offer.names)
         if offer.id and names and (found := images.find(offer.id)):
             return _named(host, images, found, names)

@@ -23,6 +23,8 @@ def connected(address: Address, tls: TlsFiles, *, timeout: float) -> Iterator[AP
     from docker import APIClient, errors
     from docker import tls as docker_tls
 
+    from machine.runtime.docker.session import Adapter
+
     told = api.version(address, tls, timeout=timeout)
     at = f"{address.engine_at}:{address.engine_port}"
     try:
@@ -34,6 +36,7 @@ def connected(address: Address, tls: TlsFiles, *, timeout: float) -> Iterator[AP
         )
         # Or REQUESTS_CA_BUNDLE would stand for our authority, and a proxy between us.
         client.trust_env = False
+        client.mount("https://", Adapter())
         try:
             yield client
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from machine import systemd
-from machine.engine import Archive, Engine, Footprint, Images, Recipe, Settings
+from machine.engine import Archive, Engine, Footprint, Recipe, Settings
 from machine.errors import BadOption, CommandFailed, EngineError, EngineUnreachable
 from machine.model import (
     Address,
@@ -26,6 +26,7 @@ from machine.runtime.docker.listener import CA, CERT, KEY
 if TYPE_CHECKING:
     from docker import APIClient
 
+    from machine.container_image import Images
     from machine.swarm import Swarm
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"

@@ -12,8 +12,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from machine.container_image import Image, Layer, chain
-from machine.engine import KnownImage
+from machine.container_image import Image, Images, KnownImage, Layer, chain
 from machine.errors import EngineError, EngineFull
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ SLOW: Final = 600
 """Seconds that it may be silent while it unpacks a layer, or reads one."""
 
 
-class DockerImages:
+class DockerImages(Images):
     def __init__(self, client: APIClient) -> None:
         self._client: Any = client  # half of it has no types
 

@@ -1,11 +1,10 @@
-"""How Docker's library speaks to an engine: to it alone, and hearing why a body was not taken."""
+"""How Docker's library hears why a body was not taken."""
 
 from __future__ import annotations
 
 import ssl
 from typing import Any
 
-from docker import APIClient
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
@@ -29,16 +28,3 @@ class Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"https": Pool}
-
-
-class Direct(APIClient):
-    def __init__(self, base_url: str, **kwargs: Any) -> None:
-        super().__init__(base_url, **kwargs)
-        self.mount("https://", Adapter())
-
-    def merge_environment_settings(
-        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-    ) -> Any:
-        """Neither REQUESTS_CA_BUNDLE, which would come before the machine's own CA, nor a proxy: as
-        ``probe`` does."""
-        return {"proxies": {}, "stream": stream, "verify": self.verify, "cert": self.cert}
