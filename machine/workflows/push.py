@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 from machine import container_archive, download
 from machine.container_image import Image, Images, KnownImage, Layer, choose, full_name
@@ -55,36 +55,56 @@ class Pushed:
     bytes_sent: int  # with what describes the image
 
 
+class Offer(Protocol):
+    """An image that machines can have."""
+
+    id: str  # "" where an archive has to say which image it is
+    names: tuple[str, ...]  # likewise
+
+    def images(self, report: Reporter) -> list[Image]:
+        """For all platforms."""
+        ...
+
+
 @dataclass
-class Offer:
-    """An image in an archive, or on a machine's engine: then it is fetched once, by the first of
-    the machines that lacks it."""
+class InArchive:
+    found: list[Image]
+    id: str = ""
+    names: tuple[str, ...] = ()
 
-    images: list[Image] = field(default_factory=list)
-    source: Host | None = None
-    ref: str = ""  # on the source
-    id: str = ""  # there
-    names: tuple[str, ...] = ()  # there
-    spool: IO[bytes] | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def images(self, report: Reporter) -> list[Image]:
+        return self.found
 
-    def fetched(self, report: Reporter) -> list[Image]:
-        with self.lock:
-            if not self.images and self.source and self.spool:
+
+@dataclass
+class OnMachine:
+    """Fetched once, by the first of the machines that lacks it."""
+
+    source: Host
+    ref: str
+    id: str
+    names: tuple[str, ...]
+    spool: IO[bytes]
+    _found: list[Image] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def images(self, report: Reporter) -> list[Image]:
+        with self._lock:
+            if not self._found:
                 title = f"Fetching {self.ref} from {self.source.name}"
                 with report.step("fetch", title), _kept():
-                    self._fetch(self.source, self.spool, report)
-        return self.images
+                    self._fetch(report)
+        return self._found
 
-    def _fetch(self, source: Host, spool: IO[bytes], report: Reporter) -> None:
-        spool.seek(0)
-        spool.truncate()
-        with source.images() as images:
+    def _fetch(self, report: Reporter) -> None:
+        self.spool.seek(0)
+        self.spool.truncate()
+        with self.source.images() as images:
             for piece in images.save(self.ref):
-                spool.write(piece)
-                report.progress("fetch", spool.tell(), None)
-        spool.flush()
-        self.images = container_archive.read(spool, f"what {source.name} sent")
+                self.spool.write(piece)
+                report.progress("fetch", self.spool.tell(), None)
+        self.spool.flush()
+        self._found = container_archive.read(self.spool, f"what {self.source.name} sent")
 
 
 @contextmanager
@@ -94,7 +114,7 @@ def from_archive(path: Path) -> Iterator[Offer]:
         spool = stack.enter_context(_spool())
         with _kept():
             images = stack.enter_context(container_archive.opened(path, spool))
-        yield Offer(images)
+        yield InArchive(images)
 
 
 @contextmanager
@@ -113,7 +133,7 @@ def from_machine(store: Store, name: str, ref: str) -> Iterator[Offer]:
     with suppress(BadOption):  # an id, or a digest
         named = tuple(each for each in found.names if each == full_name(ref))
     with _spool() as spool:
-        yield Offer(source=host, ref=ref, id=found.id, names=named, spool=spool)
+        yield OnMachine(host, ref, found.id, named, spool)
 
 
 def push(store: Store, name: str, offer: Offer, wanted: Wanted, emit: Emit = ignore) -> Pushed:
@@ -131,9 +151,9 @@ def push(store: Store, name: str, offer: Offer, wanted: Wanted, emit: Emit = ign
 def _sent(host: Host, images: Images, offer: Offer, wanted: Wanted) -> Pushed:
     report = host.report
     image = choose(
-        offer.fetched(report),
+        offer.images(report),
         images.platform(),
-        only="" if offer.source else wanted.only,
+        only=wanted.only,
         any_platform=wanted.any_platform,
     )
     names = _names(wanted, offer.names or image.names)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CONTAINERD: Final = ["driver-type", "io.containerd.snapshotter.v1"]
 """In `docker info`, of an engine whose images are containerd's."""
 FULL: Final = "no space left on device"
+GONE: Final = "no such file or directory"
+"""A layer's file, of a layer that it had when it was asked."""
 BLOCK: Final = 512
 SLOW: Final = 600
 """Seconds that it may be silent while it unpacks a layer, or reads one."""
@@ -137,7 +139,10 @@ def refusal(said: str) -> EngineError:
             details=said,
             hint="Remove what nobody needs there (docker system prune), or use a larger disk",
         )
-    return EngineError("The engine did not take the image", details=said)
+    again = "Was an image removed there meanwhile? The same command sends its layers, too"
+    return EngineError(
+        "The engine did not take the image", details=said, hint=again if GONE in said else ""
+    )
 
 
 def _file(layer: Layer) -> str:

@@ -47,7 +47,7 @@ LAYERS = {  # a module may import its own number or a lower one
         ("guest", "shell", "provisioner", "engine", "driver", "swarm", "firewall", "filter_rules"),
         2,
     ),
-    **dict.fromkeys(("container_image", "container_archive"), 2),
+    **dict.fromkeys(("container_image", "container_files", "container_archive"), 2),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),
     **dict.fromkeys(("compat", "record", "store"), 3),
     **dict.fromkeys(
