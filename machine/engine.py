@@ -15,6 +15,7 @@ from machine.model import Address, EngineInfo, EngineOptions, FileChange, GuestF
 from machine.wait import Deadline
 
 if TYPE_CHECKING:
+    from machine.container_image import Images
     from machine.guest import Guest
     from machine.provisioner import Provisioner
     from machine.swarm import Swarm
@@ -207,6 +208,11 @@ class Engine(ABC):
     def swarm(cls, client: Any) -> Swarm:
         """Its Swarm, by a client that ``api`` gave. Raises Unsupported where it has none."""
         raise Unsupported(f"{cls.name} has no Swarm mode")
+
+    @classmethod
+    def images(cls, client: Any) -> Images:
+        """Its images, by a client that ``api`` gave. Raises Unsupported where none can be sent."""
+        raise Unsupported(f"{cls.name} takes no images from here")
 
     @classmethod
     def url(cls, address: Address) -> str:

@@ -20,6 +20,7 @@ MachineError                    1   brief, details, hint
 │   ├── DownloadFailed              no answer, a refusal, or one that broke off
 │   └── DigestMismatch
 ├── DiskFull                        of the cache
+├── ArchiveError                    no container image, a damaged one, or not one that fits
 ├── BundleError
 ├── LayerError                      damaged, or open to others
 │   └── LayerNotFound
@@ -33,7 +34,8 @@ MachineError                    1   brief, details, hint
 │   └── CommandFailed               also local programs
 ├── EngineError
 │   ├── EngineUnreachable
-│   └── SwarmUnreachable            none of its managers answers
+│   ├── SwarmUnreachable            none of its managers answers
+│   └── EngineFull                  no room on its host
 ├── SecretMissing                   a secret is not where its reference says
 ├── TimedOut                        which wait, how long, last answer
 └── Several                         of machines worked on together: the code that all share, else 1
@@ -166,6 +168,10 @@ class DiskFull(MachineError):
         )
 
 
+class ArchiveError(MachineError):
+    """What was to be a container image is none, is damaged, or does not fit."""
+
+
 class BundleError(MachineError):
     pass
 
@@ -238,6 +244,10 @@ class SwarmUnreachable(EngineError):
             hint="Start its managers. Are too many of them lost for good, one that is left can go on "
             "alone: machine swarm recover MANAGER",
         )
+
+
+class EngineFull(EngineError):
+    """The host's disk has no room for an image."""
 
 
 class SecretMissing(MachineError):

@@ -21,6 +21,7 @@ from machine.record import Block, Record
 from machine.store import Store
 
 if TYPE_CHECKING:
+    from machine.container_image import Images
     from machine.ssh import SshGuest
     from machine.swarm import Swarm
 
@@ -137,6 +138,12 @@ class Host:
         """Its engine's Swarm. Raises as ``ask``, and Unsupported for an engine without one."""
         with self.api(timeout=timeout) as client:
             yield self.engine.swarm(client)
+
+    @contextmanager
+    def images(self, *, timeout: float = 20) -> Iterator[Images]:
+        """Its engine's images. Raises as ``ask``, and Unsupported for an engine that takes none."""
+        with self.api(timeout=timeout) as client:
+            yield self.engine.images(client)
 
     def require_ours(self) -> None:
         """Raises HostError for a host that nothing is to be changed on."""

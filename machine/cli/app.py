@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "layer": ("machine.cli.layer:app", "What creates begin with: ls, show, build, verify, prune."),
     "ls": ("machine.cli.ls:ls", "List the machines."),
     "provision": ("machine.cli.power:provision", "Bring machines back to what was configured."),
+    "push": ("machine.cli.push:push", "Bring a container image onto machines' engines."),
     "regenerate-certs": ("machine.cli.power:regenerate_certs", "Renew the TLS certificates."),
     "restart": ("machine.cli.power:restart", "Restart machines."),
     "rm": ("machine.cli.remove:rm", "Remove machines and everything made for them."),

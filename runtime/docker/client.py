@@ -21,6 +21,8 @@ def connected(address: Address, tls: TlsFiles, *, timeout: float) -> Iterator[AP
     from docker import APIClient
     from docker import tls as docker_tls
 
+    from machine.runtime.docker.session import Adapter
+
     told = api.version(address, tls, timeout=timeout)
     url = f"https://{address.engine_at}:{address.engine_port}"
     with said(url):
@@ -30,6 +32,7 @@ def connected(address: Address, tls: TlsFiles, *, timeout: float) -> Iterator[AP
         client = APIClient(url, version=told.api_version, timeout=int(timeout) or 1, tls=settings)
         # Or REQUESTS_CA_BUNDLE would stand for our authority, and a proxy between us.
         client.trust_env = False
+        client.mount("https://", Adapter())
         try:
             yield client
         finally:

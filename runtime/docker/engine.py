@@ -26,6 +26,7 @@ from machine.runtime.docker.listener import CA, CERT, KEY
 if TYPE_CHECKING:
     from docker import APIClient
 
+    from machine.container_image import Images
     from machine.swarm import Swarm
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
@@ -236,6 +237,12 @@ class DockerEngine(Engine):
         from machine.runtime.docker.swarm import DockerSwarm
 
         return DockerSwarm(client)
+
+    @classmethod
+    def images(cls, client: APIClient) -> Images:
+        from machine.runtime.docker.images import DockerImages
+
+        return DockerImages(client)
 
     @classmethod
     def survey(

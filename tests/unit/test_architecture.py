@@ -47,6 +47,7 @@ LAYERS = {  # a module may import its own number or a lower one
         ("guest", "shell", "provisioner", "engine", "driver", "swarm", "firewall", "filter_rules"),
         2,
     ),
+    **dict.fromkeys(("container_image", "container_files", "container_archive"), 2),
     **dict.fromkeys(("drivers", "runtime", "provisioners", "shells"), 3),
     **dict.fromkeys(("compat", "record", "store"), 3),
     **dict.fromkeys(
@@ -64,7 +65,11 @@ DOORS = {  # what only these may import
     "subprocess": {"machine.command"},
     "paramiko": {"machine.ssh", "machine.testing.sshd"},
     "libvirt": {"machine.drivers.libvirt"},
-    "requests": {"machine.download", "machine.runtime.docker.client"},
+    "requests": {
+        "machine.download",
+        "machine.runtime.docker.client",
+        "machine.runtime.docker.session",
+    },
     "docker": {"machine.runtime.docker"},
     "textual": {"machine.cli.top"},
     "rich": {"machine.cli.live"},
