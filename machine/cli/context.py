@@ -132,7 +132,7 @@ def refuse_swarm(names: list[str] | None) -> None:
     """docker-machine's --swarm: the standalone Swarm that it made is gone."""
     raise MachineError(
         f'"{one(names)}" is not a swarm master',
-        hint="Standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init",
+        hint="Standalone Swarm is gone; Swarm mode is part of the engine: machine swarm init",
     )
 
 

@@ -28,7 +28,7 @@ DEFAULT_DRIVER: Final = "libvirt"
 _OWN: Final = "driver_"
 """Before the names of a driver's own options."""
 _BUNDLED: Final = "the engine comes from a bundle and nothing is downloaded by the machine"
-_SWARM: Final = "standalone Swarm is gone; Swarm mode is part of the engine: docker swarm init"
+_SWARM: Final = "standalone Swarm is gone; Swarm mode is part of the engine: machine swarm init"
 _IGNORED: Final = {
     "--engine-install-url URL": _BUNDLED,
     "--swarm": _SWARM,
