@@ -7,11 +7,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from machine import registry
 
 ROOT = Path(__file__).parent.parent
+
+hypothesis.settings.register_profile("machine", deadline=None)  # a timing is never a test
+hypothesis.settings.load_profile("machine")
 
 
 @pytest.fixture(autouse=True)

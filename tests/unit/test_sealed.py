@@ -8,7 +8,7 @@ from machine import sealed
 from machine.errors import MachineError
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.binary(max_size=2000), st.text(min_size=1))
 def test_the_passphrase_opens_it(content: bytes, passphrase: str) -> None:
     closed = sealed.seal(content, passphrase)
