@@ -203,6 +203,21 @@ def test_one_manager_goes_on_when_the_others_are_lost(bed: HostBed) -> None:
     assert set(seats(bed, "m1")) == set(NAMES)
 
 
+def test_one_that_is_cut_off_while_it_is_promoted_is_a_manager_when_it_is_back(
+    bed: HostBed,
+) -> None:
+    bed.hosts["w1"].cut_off()
+    promotion = bed.popen("swarm", "promote", "w1")
+    eventually(bed, lambda: seats(bed, "m1")["w1"]["role"] == "manager")
+    assert not seats(bed, "m1")["w1"]["reachable"]
+    bed.hosts["w1"].start()
+    assert promotion.wait(timeout=180) == 0
+    assert promotion.stdout
+    promotion.stdout.close()
+    assert seats(bed, "m1")["w1"]["reachable"]
+    run(bed, "swarm", "demote", "w1")
+
+
 def test_a_network_that_ends_leaves_nobody_half_in(bed: HostBed) -> None:
     run(bed, "swarm", "leave", "w2")
     assert set(seats(bed, "m1")) == {"m1", "w1"}
