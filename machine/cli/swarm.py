@@ -108,7 +108,10 @@ def leave(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="do not ask")] = False,
     output_format: context.Output = "text",
 ) -> None:
-    """Take machines out of their Swarm: drained, demoted, gone, and off its list."""
+    """Take machines out of their Swarm.
+
+    Each is drained, demoted, leaves, and is taken off the list.
+    """
     from machine.workflows import departure
 
     wanted = context.several(names)
@@ -147,7 +150,7 @@ def demote(names: Members, force: Force = False, output_format: context.Output =
 
 @app.command()
 def drain(names: Members, output_format: context.Output = "text") -> None:
-    """Take the tasks of nodes away, and give them none until they are activated."""
+    """Take nodes' tasks away until they are activated."""
     from machine.workflows import departure
 
     _run(context.several(names), output_format, departure.set_aside, "has no tasks now", 1)
@@ -208,7 +211,7 @@ def unlock_key(
     name: Name,
     rotate: Annotated[bool, typer.Option("--rotate", help="make a new one")] = False,
 ) -> None:
-    """Print what lets managers go on that have restarted; a secret. Keep it where it is safe."""
+    """Print what lets restarted managers go on; a secret."""
     from machine.workflows import swarm
 
     output.value(swarm.unlock_key(context.store(), name, rotate=rotate))
@@ -216,7 +219,10 @@ def unlock_key(
 
 @app.command()
 def unlock(names: Members, output_format: context.Output = "text") -> None:
-    """Let managers go on that have restarted: another manager's key is taken, or you are asked."""
+    """Let managers go on that have restarted.
+
+    The key comes from another manager, or you are asked for it.
+    """
     from machine.workflows import swarm
 
     _run(context.several(names), output_format, swarm.unlock, "is unlocked", 1)
@@ -229,7 +235,10 @@ def backup(
     passphrase: Passphrase = "",
     output_format: context.Output = "text",
 ) -> None:
-    """Write what a manager knows into a file; its engine is off for that moment."""
+    """Write what a manager knows into a file.
+
+    Its engine is off for that moment.
+    """
     from machine.workflows import recovery
 
     secret = _resolved(passphrase)
@@ -250,7 +259,10 @@ def restore(
     data_path: DataPath = "",
     output_format: context.Output = "text",
 ) -> None:
-    """Begin a Swarm again from a backup, on a machine that is in none."""
+    """Begin a Swarm again from a backup.
+
+    The machine has to be in none.
+    """
     from machine.workflows import recovery
 
     secret, way = _resolved(passphrase), _way(address, data_path, ())
@@ -275,7 +287,10 @@ def recover(
     data_path: DataPath = "",
     output_format: context.Output = "text",
 ) -> None:
-    """Let one manager go on alone, when so many are lost for good that there is no quorum."""
+    """Let one manager go on when the quorum is lost.
+
+    For managers that are lost for good: others only have to be started.
+    """
     from machine.workflows import recovery
 
     context.several([name])
