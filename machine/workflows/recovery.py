@@ -15,7 +15,7 @@ from machine.errors import EngineError, HostError, MachineError
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.store import Store
-from machine.swarm import Cluster, Role, Swarm
+from machine.swarm import Cluster, Entrance, Role, Swarm
 from machine.workflows import bootstrap, managers, quorum, swarm
 from machine.workflows.bootstrap import Session
 
@@ -116,8 +116,7 @@ def restore(
             session.close()
         with host.swarm(timeout=180) as own, host.report.step("begin", "Beginning it again"):
             _unlocked(host, own)
-            own.init(entrance, Cluster(from_its_state=True))
-            _settled(host, own)
+            _begin_alone(host, own, entrance)
     return about
 
 
@@ -137,27 +136,34 @@ def recover(
                     f'"{name}" is no manager: only one of them can go on',
                     hint="machine swarm ls shows the Swarms, and machine swarm backup keeps them",
                 )
-            if (lost := _lost(own, now.node)) is None:
+            if _has_quorum(own):
                 raise HostError(
                     f'The Swarm of "{name}" has its quorum: nothing is to be recovered',
                     hint=f"machine swarm status {name}",
                 )
+            entrance = swarm.entrance(host, way)
             with host.report.step("recover", "Going on as the only manager"):
-                own.init(swarm.entrance(host, way), Cluster(from_its_state=True))
-                _settled(host, own)
-            for node in own.nodes():
-                if node.role is Role.MANAGER and node.id != now.node:
-                    lost.append(node.name)
-                    own.remove(node.id)  # it is a manager no more, whatever the list says
-    return lost
+                return _begin_alone(host, own, entrance)
 
 
-def _lost(own: Swarm, node: str) -> list[str] | None:
-    """Empty, to be filled, where the managers have no quorum; None where they have."""
+def _has_quorum(own: Swarm) -> bool:
     try:
-        return None if quorum.Managers.of(own.nodes()).has_quorum else []
+        return quorum.Managers.of(own.nodes()).has_quorum
     except EngineError:
-        return []
+        return False
+
+
+def _begin_alone(host: Host, own: Swarm, entrance: Entrance) -> list[str]:
+    """What it knows is the Swarm, and it is the only manager of it; answers the hosts that were others,
+    and are struck off."""
+    own.init(entrance, Cluster(from_its_state=True))
+    _settled(host, own)
+    others = [
+        node for node in own.nodes() if node.role is Role.MANAGER and node.id != host.block.node
+    ]
+    for node in others:
+        own.remove(node.id)  # whatever the list says, it is a manager no more
+    return [node.name for node in others]
 
 
 def _settled(host: Host, own: Swarm) -> None:
