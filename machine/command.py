@@ -115,6 +115,15 @@ def pipe(*argv: str) -> Pipe:
     return Pipe(ours, errors)
 
 
+def attached(argv: Sequence[str]) -> int:
+    """Run a program that has this one's terminal until it ends; answers its code. Raises
+    CommandFailed for one that is not there."""
+    found = which(argv[0])
+    if found is None:
+        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    return subprocess.run([found, *argv[1:]], check=False).returncode
+
+
 def replace_process(argv: Sequence[str]) -> NoReturn:
     """Become another program (interactive ssh). Returns never, or raises CommandFailed."""
     found = which(argv[0])

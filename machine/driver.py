@@ -19,6 +19,7 @@ from machine.model import (
     Snapshot,
     Source,
     State,
+    Usage,
     VmSpec,
 )
 
@@ -225,6 +226,13 @@ class Driver(ABC, Generic[C, F]):
             else:
                 seen[driver.host.name] = Sighting(state, address)
         return seen
+
+    @classmethod
+    def usage(cls, drivers: Sequence[Self]) -> Mapping[str, Usage]:
+        """What running ones take, by name, as far as the provider tells it and the hosts themselves
+        need not be asked; never raises for one of them. `top` calls it every few seconds, in a
+        thread. Override where one call to the provider answers for all."""
+        return {}
 
     @classmethod
     def prune(

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from machine.errors import BadOption, EngineUnreachable, Unsupported
-from machine.model import Address, EngineInfo, EngineOptions, FileChange, GuestFile, TlsFiles
+from machine.model import (
+    Address,
+    EngineInfo,
+    EngineOptions,
+    FileChange,
+    GuestFile,
+    Standing,
+    TlsFiles,
+)
 from machine.wait import Deadline
 
 if TYPE_CHECKING:
@@ -213,6 +221,18 @@ class Engine(ABC):
     def images(cls, client: Any) -> Images:
         """Its images, by a client that ``api`` gave. Raises Unsupported where none can be sent."""
         raise Unsupported(f"{cls.name} takes no images from here")
+
+    @classmethod
+    def standing(cls, client: Any) -> Standing:
+        """By a client of ``api``. Called seldom: it may cost the host some work. Raises as that."""
+        raise Unsupported(f"{cls.name} has no API that is known here")
+
+    @classmethod
+    def containers(cls, client: Any) -> Mapping[str, str]:
+        """The containers on the host, by name, and the engine's word for the state of each, of which
+        "running" is one. By a client of ``api``; one call that an idle host hardly notices, for
+        `top` makes it every few seconds. Raises as ``api``."""
+        raise Unsupported(f"{cls.name} has no API that is known here")
 
     @classmethod
     def url(cls, address: Address) -> str:

@@ -153,6 +153,14 @@ class Host:
                 hint=f"To have its engine set up: machine rm {self.name}, then create it with --adopt",
             )
 
+    def require_login(self) -> None:
+        """Raises GuestError for one that only the engine is known of."""
+        if self.driver.source is Source.ENGINE:
+            raise GuestError(
+                f'No login to "{self.name}" is known: only its engine is',
+                hint="The generic driver knows hosts by their SSH",
+            )
+
     def client_env(self) -> dict[str, str | None]:
         """The variables that make the engine's client talk to this machine."""
         return self.engine.client_env(self.url(), self.folder.root)
@@ -161,11 +169,7 @@ class Host:
         """Log in; a context manager. Raises GuestUnreachable, HostKeyMismatch, GuestError."""
         from machine import ssh
 
-        if self.driver.source is Source.ENGINE:
-            raise GuestError(
-                f'No login to "{self.name}" is known: only its engine is',
-                hint="The generic driver knows hosts by their SSH",
-            )
+        self.require_login()
         return ssh.connect(self.address(), self.login, timeout=timeout)
 
     def save(self) -> None:

@@ -128,6 +128,32 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    """Bytes of something that there is so much of; a total of None is not known."""
+
+    used: int
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one running host takes at this moment; None is what cannot be told."""
+
+    cpu_seconds: float | None = None  # of all its processors together, since it started
+    cpus: int | None = None
+    memory: Amount | None = None
+    disk: Amount | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an engine says of itself that seldom changes."""
+
+    version: str
+    role: str = ""  # in a swarm: "leader", "manager", "worker", or what is wrong; "" in none
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A verified guest image on this computer.
 

@@ -144,6 +144,27 @@ class Store:
         finally:
             lock.release()
 
+    def is_held(self, name: str) -> bool:
+        """Whether somebody holds the machine for a change at this moment."""
+        return _is_held(self.folders.locks / f"{name}.lock")
+
+
+def _is_held(path: Path) -> bool:
+    """Whether another has the lock of filelock's there, which is flock(2)."""
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
 
 def taken(name: str) -> HostExists:
     return HostExists(

@@ -25,7 +25,7 @@ from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.connection import doing, module
 from machine.drivers.libvirt.domain import disk_xml, readonly_targets, sources, undefine
 from machine.errors import BadOption, DriverError, MachineError, TimedOut, WarmRefused
-from machine.model import Address, Can, Sighting, State, VmSpec, Warm
+from machine.model import Address, Can, Sighting, State, Usage, VmSpec, Warm
 from machine.paths import cache_root
 
 if TYPE_CHECKING:
@@ -292,6 +292,19 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
             for driver in group:
                 seen[driver.host.name] = driver._sight(conn, states)
         return seen
+
+    @classmethod
+    def usage(cls, drivers: Sequence[Self]) -> Mapping[str, Usage]:
+        """One question for each connection, to its computer alone: no guest takes part in it."""
+        from machine.drivers.libvirt import usage
+
+        names = {driver.host.id: driver.host.name for driver in drivers}
+        found: dict[str, Usage] = {}
+        for uri in {driver.facts.uri for driver in drivers if driver.facts.uri}:
+            with suppress(MachineError, module().libvirtError):
+                told = usage.ask(connection.connect(uri))
+                found |= {names[each]: told[each] for each in names.keys() & told.keys()}
+        return found
 
     @classmethod
     def prune(

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "stop": ("machine.cli.power:stop", "Shut machines down."),
     "swarm": ("machine.cli.swarm:app", "Machines that act as one: init, join, status, leave..."),
     "template": ("machine.cli.template:app", "Host templates: ls, show, validate."),
+    "top": ("machine.cli.top.command:top", "Watch all machines on one screen."),
     "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
 }

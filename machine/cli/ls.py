@@ -57,14 +57,14 @@ def ls(
     wanted = _parsed(filters or [])
     store = context.store()
     if quiet and not set(wanted) - {"name"}:
-        names = [name for name in _sorted(store.names()) if _matches(Row(name), wanted)]
+        names = [name for name in natural(store.names()) if _matches(Row(name), wanted)]
         for name in names:
             output.value(name)
         return
     asked = not quiet or "swarm" in wanted
     rows = [
         row
-        for row in survey(store, _sorted(store.names()), timeout=timeout, engines=asked)
+        for row in survey(store, natural(store.names()), timeout=timeout, engines=asked)
         if _matches(row, wanted)
     ]
     if as_json:
@@ -163,7 +163,7 @@ def _matches(row: Row, wanted: dict[str, list[str]]) -> bool:
     return all(any(checks[key](value) for value in values) for key, values in wanted.items())
 
 
-def _sorted(names: list[str]) -> list[str]:
+def natural(names: list[str]) -> list[str]:
     """Natural order: worker2 before worker10."""
     return sorted(
         names,

@@ -215,6 +215,7 @@ class DriverContract:
             driver.settle()
             assert isinstance(driver.explain(), str)
             assert type(driver).survey([driver])["contract"].state is driver.state()
+            self._tells_what_it_takes(driver)
             if Can.CONSOLE in driver.can:
                 text, end = driver.console()
                 assert end >= len(text)
@@ -236,6 +237,15 @@ class DriverContract:
         again = type(driver)(driver.host, driver.config, facts)
         assert again.state() in _UP
         assert _address(again) == _address(driver)
+
+    def _tells_what_it_takes(self, driver: Driver[Any, Any]) -> None:
+        """As far as it does."""
+        for name, usage in type(driver).usage([driver]).items():
+            assert name == "contract"
+            assert usage.cpu_seconds is None or usage.cpu_seconds >= 0
+            assert usage.cpus is None or usage.cpus > 0
+            for amount in (usage.memory, usage.disk):
+                assert amount is None or amount.used >= 0
 
     def _keeps_states(self, driver: Driver[Any, Any]) -> None:
         """Of a machine that is off."""
@@ -273,6 +283,8 @@ class DriverContract:
         assert set(seen) == {"contract", "other"}
         assert {each.state for each in seen.values()} == {State.MISSING}
         assert type(driver).survey([]) == {}
+        assert type(driver).usage([driver, other]) == {}
+        assert type(driver).usage([]) == {}
 
     def test_findings_can_be_asked_anywhere(self, tmp_path: Path) -> None:
         assert inspect.ismethod(self.driver_type.findings)

@@ -51,3 +51,14 @@ def explain(host: Host, details: str) -> str:
     except MachineError as exc:
         parts.append(f"(Its console could not be read: {exc})")
     return "\n".join(part for part in parts if part)
+
+
+def logs(host: Host, lines: int = 500) -> tuple[str, str]:
+    """What a machine wrote last, and what that is: its console's, or where there is none, its
+    engine's log, which takes a login. Raises as ``Host.guest``."""
+    if Can.CONSOLE in host.driver.can:
+        return "console", tail(host, lines)[0] or "Its console is empty."
+    with host.guest() as guest:
+        words = ("journalctl", "-u", host.engine.service, "-n", f"{lines}", "--no-pager")
+        shown = guest.run(*words, sudo=True, check=False)
+    return "log of its engine", text((shown.stdout or shown.stderr).encode())

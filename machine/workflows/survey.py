@@ -50,7 +50,7 @@ def survey(
     hosts: dict[str, Host] = {}
     for name in store.names() if names is None else names:
         rows[name] = _known(store, name, hosts)
-    answers: _Answers[Mapping[str, Sighting] | tuple[str, EngineInfo | str]] = _Answers(deadline)
+    answers: Answers[Mapping[str, Sighting] | tuple[str, EngineInfo | str]] = Answers(deadline)
     for cls, drivers in _by_provider(hosts.values()).items():
         answers.add(_sightings(cls, drivers))
     asked_at: dict[str, float] = {}
@@ -73,7 +73,7 @@ def survey(
     return list(rows.values())
 
 
-class _Answers(Generic[T]):
+class Answers(Generic[T]):
     """What many sources give, as it comes, until the deadline. Each source has a thread, which
     holds up neither the others nor the end of the program when the source hangs."""
 

@@ -18,6 +18,7 @@ from machine.model import (
     EngineOptions,
     FileChange,
     GuestFile,
+    Standing,
     TlsFiles,
 )
 from machine.runtime.docker import context, listener, static
@@ -243,6 +244,18 @@ class DockerEngine(Engine):
         from machine.runtime.docker.images import DockerImages
 
         return DockerImages(client)
+
+    @classmethod
+    def standing(cls, client: APIClient) -> Standing:
+        from machine.runtime.docker import glance
+
+        return glance.standing(client)
+
+    @classmethod
+    def containers(cls, client: APIClient) -> Mapping[str, str]:
+        from machine.runtime.docker import glance
+
+        return glance.containers(client)
 
     @classmethod
     def survey(

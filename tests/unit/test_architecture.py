@@ -72,7 +72,7 @@ DOORS = {  # what only these may import
     },
     "docker": {"machine.runtime.docker"},
     "textual": {"machine.cli.top"},
-    "rich": {"machine.cli.live"},
+    "rich": {"machine.cli.live", "machine.cli.top"},
     "keyring": {"machine.secret"},
     "libcloud": {"machine.drivers.cloud"},
     "boto3": {"machine.drivers.amazonec2"},
