@@ -13,7 +13,7 @@ import typer
 from machine.cli import context, output
 from machine.errors import UsageError
 from machine.model import State
-from machine.workflows.survey import Row, survey
+from machine.workflows.survey import Row, natural, survey
 
 HEADS: Final = {
     "Name": "NAME",
@@ -161,14 +161,3 @@ def _matches(row: Row, wanted: dict[str, list[str]]) -> bool:
         "swarm": lambda value: row.swarm == value.lower(),
     }
     return all(any(checks[key](value) for value in values) for key, values in wanted.items())
-
-
-def natural(names: list[str]) -> list[str]:
-    """Natural order: worker2 before worker10."""
-    return sorted(
-        names,
-        key=lambda name: [
-            (1, int(part), "") if part.isdigit() else (0, 0, part)
-            for part in re.split(r"(\d+)", name.lower())
-        ],
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -196,3 +197,14 @@ def _answered(row: Row, answer: EngineInfo | str, seconds: float) -> Row:
     state, _, role = answer.swarm.partition("/")
     swarm = "" if state == "inactive" else role or state
     return replace(row, engine_version=answer.version, swarm=swarm, response_seconds=seconds)
+
+
+def natural(names: list[str]) -> list[str]:
+    """Natural order: worker2 before worker10."""
+    return sorted(
+        names,
+        key=lambda name: [
+            (1, int(part), "") if part.isdigit() else (0, 0, part)
+            for part in re.split(r"(\d+)", name.lower())
+        ],
+    )

@@ -21,7 +21,9 @@ from machine.workflows.survey import Answers, Row, survey
 
 T = TypeVar("T")
 PATIENCE: Final = 5.0
-"""Seconds for the answers of engines and hosts."""
+"""Seconds that a look waits for the answers of engines and hosts; later ones are there for the next."""
+ANSWER: Final = 20.0
+"""Seconds until a connection is given up whose answer does not come."""
 SURVEY: Final = 8.0
 """Seconds for the providers' before that; a host that is dead takes the generic driver 5."""
 STANDING_LASTS: Final = 30.0
@@ -81,8 +83,7 @@ Answer = Glance | Usage | NoLogin | str
 class Line(Generic[T]):
     """A host that is asked again and again over one connection. ``answers`` opens it, gives an answer
     whenever the next is asked for, and closes it in its end; once it failed it is opened anew. One
-    question at a time: while an old one waits, a new one is not put. ``pause`` is seconds after a
-    failure in which it is not tried again."""
+    question at a time. ``pause`` is seconds after a failure in which it is not tried again."""
 
     def __init__(self, answers: Callable[[Host], Iterator[T]], *, pause: float = 0) -> None:
         self._open, self._pause = answers, pause
@@ -94,9 +95,10 @@ class Line(Generic[T]):
     def is_open(self) -> bool:
         return self._answers is not None
 
-    def ask(self, host: Host) -> T:
-        """Raises what ``answers`` does."""
-        if not self._busy.acquire(blocking=False):
+    def ask(self, host: Host, *, wait: float = 0) -> T:
+        """Raises what ``answers`` does, and EngineUnreachable where the question before has had no
+        answer after ``wait`` further seconds."""
+        if not self._busy.acquire(timeout=wait):
             raise EngineUnreachable(SILENT)
         try:
             if self._failed and not self._failed[0].over:
@@ -113,7 +115,7 @@ class Line(Generic[T]):
 
 
 def glances(host: Host) -> Iterator[Glance]:
-    with host.api(timeout=PATIENCE) as client:
+    with host.api(timeout=ANSWER) as client:
         while True:
             standing, deadline = host.engine.standing(client), Deadline(STANDING_LASTS)
             while not deadline.over:
@@ -125,6 +127,7 @@ class Watch:
     """The machines of a store, and the connections to them that are kept between two looks."""
 
     store: Store
+    patience: float = PATIENCE
     everywhere: bool = False
     inside: set[str] = field(default_factory=set)
     """Machines (``everywhere``: all) that are logged in to: they say themselves what is in use."""
@@ -159,7 +162,7 @@ class Watch:
         }
         self._forget(up)
         asked = {name for name, host in up.items() if host.is_asked}
-        answers: Answers[tuple[str, Answer]] = Answers(Deadline(PATIENCE))
+        answers: Answers[tuple[str, Answer]] = Answers(Deadline(self.patience))
         for source in (*self._engine_answers(up, asked), *self._usages(up)):
             answers.add(source)
         for name, answer in answers:
@@ -226,7 +229,7 @@ class Watch:
     ) -> Iterator[Iterator[tuple[str, Glance | str]]]:
         for name in asked:
             line = self._engines.setdefault(name, Line(glances))
-            yield _answer(name, line, up[name])
+            yield _answer(name, line, up[name], self.patience)
 
     def _usages(self, up: Mapping[str, Host]) -> Iterator[Iterator[tuple[str, Usage | NoLogin]]]:
         """Of those that say it themselves, and by provider of all others."""
@@ -270,9 +273,11 @@ class Watch:
         return (usage.cpu_seconds - before) / (now - at) / usage.cpus
 
 
-def _answer(name: str, line: Line[Glance], host: Host) -> Iterator[tuple[str, Glance | str]]:
+def _answer(
+    name: str, line: Line[Glance], host: Host, wait: float
+) -> Iterator[tuple[str, Glance | str]]:
     try:
-        yield name, line.ask(host)
+        yield name, line.ask(host, wait=wait)
     except MachineError as exc:
         yield name, exc.brief
     except Exception as exc:  # noqa: BLE001 - what is wrong with an engine costs its own row

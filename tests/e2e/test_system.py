@@ -66,6 +66,15 @@ def test_it_is_listed(bed: SystemBed, worker: str) -> None:
     assert active.stdout == f"{worker}\n"
 
 
+def test_what_it_takes_is_known(bed: SystemBed, worker: str) -> None:
+    """By libvirt, and its containers by its engine."""
+    told = json.loads(bed.machine("top", "--once", "--output", "json").stdout)
+    (row,) = told["data"]
+    assert (row["name"], row["state"], row["error"]) == (worker, "Running", "")
+    assert row["cpu"] >= 0
+    assert set(row["containers"].values()) <= {"exited"}
+
+
 def test_values_stand_alone_on_standard_output(bed: SystemBed, worker: str) -> None:
     address = bed.machine("ip", worker).stdout.strip()
     assert bed.machine("url", worker).stdout == f"tcp://{address}:2376\n"

@@ -25,7 +25,7 @@ from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.domain import Disk, DomainContext
 from machine.drivers.libvirt.driver import LibvirtDriver
 from machine.errors import BadOption, DriverError, MachineError, PreflightError, WarmRefused
-from machine.model import FirstBoot, Identity, Image, State, VmSpec
+from machine.model import FirstBoot, Identity, Image, State, Usage, VmSpec
 from machine.render import render
 
 URI = "test:///default"
@@ -113,6 +113,19 @@ def test_states_are_seen_in_one_survey(conn: Any, driver: LibvirtDriver) -> None
     assert LibvirtDriver.survey([driver])["w1"].state is State.STOPPED
     domain.undefine()
     assert LibvirtDriver.survey([driver])["w1"].state is State.MISSING
+
+
+def test_what_is_in_use_is_as_much_as_libvirt_tells(conn: Any, driver: LibvirtDriver) -> None:
+    """This hypervisor tells nothing; one that is not there costs nothing either."""
+    define(conn, driver).create()
+    lost = LibvirtDriver(
+        HostRef("w2", str(uuid.uuid4()), driver.host.folder),
+        LibvirtConfig(),
+        LibvirtFacts(uri="qemu+unix:///system?socket=/nowhere"),
+    )
+    told = LibvirtDriver.usage([driver, lost])
+    assert set(told.values()) <= {Usage()}
+    assert "w2" not in told
 
 
 def test_a_provider_that_cannot_be_asked_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +13,9 @@ from machine.errors import PreflightError, UsageError
 
 if TYPE_CHECKING:
     from machine.workflows.watch import Watch
+
+ONCE: Final = 10.0
+"""Seconds for the answers of engines and hosts, as with `ls`."""
 
 
 def top(
@@ -37,6 +40,7 @@ def top(
     as_json = context.is_json(output_format)
     watch = Watch(context.store(), everywhere=inside)
     if once or as_json:
+        watch.patience = ONCE
         _print(watch, words, as_json=as_json)
         return
     _check_terminal()
@@ -50,14 +54,17 @@ def top(
             hint="pip install 'machine-vm[tui]'\n"
             "machine top --once prints the same as a table, without it",
         ) from exc
-    Top(watch, interval=interval, words=words).run()
+    screen = Top(watch, interval=interval, words=words)
+    screen.run()
+    if screen.failure:
+        raise screen.failure
 
 
 def _print(watch: Watch, words: str, *, as_json: bool) -> None:
     """The share of a processor is that of one second, where anybody tells it."""
     from machine import wait
-    from machine.cli.ls import natural
     from machine.cli.top import table
+    from machine.workflows.survey import natural
 
     names = natural(watch.store.names())
     seen = watch.look(names)

@@ -70,12 +70,12 @@ class Machines(DataTable[Text]):
 
 
 def _cell(column: table.Column, watched: Watched, working: Mapping[str, str]) -> Text:
-    text, style, cut = column.cell(watched), "", table.cut
+    text, style = column.cell(watched), ""
     if column.head == "NAME":
-        cut = table.cut_name
+        text = table.cut_name(text, column.width)
     elif column.head == "STATE":
         style = COLOURS.get(text, "red")
     elif column.head == "NOTE":
         text = working.get(watched.name) or text
         style = "cyan" if watched.at_work else "yellow"
-    return Text(cut(text, column.width), style, no_wrap=True)
+    return Text(table.cut(text, column.width), style, no_wrap=True)

@@ -6,18 +6,18 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual import events
 from textual.app import App, ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Input, RichLog, Static
+from textual.widgets import Footer, Input, Static
 
 from machine import command
-from machine.cli.ls import natural
 from machine.cli.top import table
 from machine.cli.top.dialogs import Ask, Confirm, Reading
+from machine.cli.top.happened import Events
 from machine.cli.top.machines import Machines
 from machine.cli.top.messages import Asked, Looked, Read, Said
 from machine.errors import MachineError
@@ -25,17 +25,23 @@ from machine.events import Emit, Event, Note, Question, Reporter, StepEnded, Ste
 from machine.host import Host
 from machine.redaction import redact
 from machine.workflows.news import changes
+from machine.workflows.survey import natural
 from machine.workflows.watch import Watch, Watched
+
+BUG: Final = "this is a bug in machine"
+LOW: Final = 10
+"""Lines of a terminal under which events have no room."""
 
 
 class Top(App[None]):
     TITLE = "machine top"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
+    Screen { overflow: hidden; }
     #summary { height: 1; background: $primary; color: $text; text-wrap: nowrap; }
     Machines { height: 1fr; min-height: 3; scrollbar-size-vertical: 1; }
     #details { height: auto; max-height: 50%; border-top: solid $primary; display: none; }
-    RichLog { height: 25%; min-height: 3; max-height: 12; border-top: solid $primary;
+    Events { height: 25%; min-height: 3; max-height: 12; border-top: solid $primary;
               scrollbar-size-vertical: 1; background: $background; }
     #filter { height: 1; display: none; }
     """
@@ -61,9 +67,9 @@ class Top(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static("Looking ...", id="summary", markup=False)
-        yield Machines(cursor_type="row", cursor_foreground_priority="renderable")
+        yield Machines()
         yield Static(id="details", markup=False)
-        yield RichLog(wrap=True, min_width=20, max_lines=1000)
+        yield Events()
         yield Input(placeholder="words; Escape: all", id="filter", compact=True)
         yield Footer(compact=True)
 
@@ -71,6 +77,14 @@ class Top(App[None]):
         self.query_one(Machines).focus()
         self.set_interval(self._interval, self.look)
         self.look()
+
+    def _fatal_error(self) -> None:
+        """Of Textual's, which would print a traceback: ``failure`` is raised where `top` is called."""
+        self._close_messages_no_wait()
+
+    @property
+    def failure(self) -> BaseException | None:
+        return self._exception
 
     # Looking
 
@@ -87,6 +101,8 @@ class Top(App[None]):
             machines = self._watch.look(natural(self._watch.store.names()))
         except MachineError as exc:  # the store cannot be read
             self.post_message(Said("", exc.line, failed=True))
+        except Exception as exc:  # noqa: BLE001 - nobody else would say it
+            self.post_message(Said("", f"{BUG}: {exc!r}", failed=True))
         finally:
             self.post_message(Looked(machines))
 
@@ -113,6 +129,7 @@ class Top(App[None]):
         self._show_details()
 
     def on_resize(self, event: events.Resize) -> None:
+        self.query_one(Events).display = event.size.height >= LOW
         if self._looked:
             self.call_after_refresh(self._show)
 
@@ -258,8 +275,7 @@ class Top(App[None]):
                 parts = (exc.line, *exc.hint.splitlines())
                 self.post_message(Said(name, "\n".join(parts), failed=True, over=True))
             except Exception as exc:  # noqa: BLE001 - the screen stays, whatever happens
-                text = f"this is a bug in machine: {exc!r}"
-                self.post_message(Said(name, text, failed=True, over=True))
+                self.post_message(Said(name, f"{BUG}: {exc!r}", failed=True, over=True))
             else:
                 self.post_message(Said(name, "" if quiet else f"{doing}: done", over=True))
 
@@ -304,4 +320,4 @@ class Top(App[None]):
         at = f"{datetime.now():%H:%M:%S} "
         line = Text.assemble((at, "dim"), (name, "bold"), " " if name else "")
         line.append(redact(text), "red" if failed else "")
-        self.query_one(RichLog).write(line)
+        self.query_one(Events).say(line)

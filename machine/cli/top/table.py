@@ -57,12 +57,11 @@ def amount(given: Amount | None) -> str:
 
 def size(number: int) -> str:
     """In four characters: 812M, 1.2G, 20G."""
-    value = float(number)
-    for letter in "BKMGTP":
-        if value < 999.5:
-            break
-        value /= 1024
-    return f"{value:.1f}{letter}" if value < 9.95 and letter != "B" else f"{value:.0f}{letter}"
+    value, letters = float(number), "BKMGTP"
+    while value >= 999.5:
+        value, letters = value / 1024, letters[1:]
+    digits = 1 if value < 9.95 and letters[0] != "B" else 0
+    return f"{value:.{digits}f}{letters[0]}"
 
 
 COLUMNS: Final = (
@@ -80,6 +79,8 @@ COLUMNS: Final = (
 FULL: Final = ("NAME", "STATE", "CPU", "MEMORY", "DISK", "CONT", "SWARM", "NOTE")
 """Of the table of `--once`."""
 LEAST_NOTE: Final = 8
+GOOD_NOTE: Final = 24
+"""Columns that a note has before less important columns are shown."""
 
 
 def fitting(width: int, machines: Sequence[Watched]) -> list[Column]:
@@ -93,7 +94,8 @@ def fitting(width: int, machines: Sequence[Watched]) -> list[Column]:
         if column.head == "NAME":
             wanted = min(max(longest, wanted), LONGEST_NAME, max(width // 7, 10))
         needed = (wanted or LEAST_NOTE) + GAP
-        if needed > left and chosen:
+        spare = GOOD_NOTE - LEAST_NOTE if any(each.head == "NOTE" for each in chosen) else 0
+        if needed + spare > left and chosen:
             break
         left -= needed
         chosen.append(dataclasses.replace(column, width=wanted))
