@@ -108,6 +108,8 @@ class Top(App[None]):
 
     def on_looked(self, message: Looked) -> None:
         self._looking = False
+        if self._is_gone:
+            return
         seen = {each.name: each for each in message.machines}
         if self._looked:
             for name, text in changes(self._machines, seen):
@@ -281,7 +283,14 @@ class Top(App[None]):
 
         threading.Thread(target=job, daemon=True).start()
 
+    @property
+    def _is_gone(self) -> bool:
+        """Threads may still have something to say when the screen is being left."""
+        return not self.query(Machines)
+
     def on_said(self, message: Said) -> None:
+        if self._is_gone:
+            return
         if message.text:
             self._say(message.name, message.text, failed=message.failed)
         if message.over:
