@@ -23,13 +23,12 @@ GIB: Final = 1 << 30
 
 def running(name: str, role: str, cpu: float, memory: float, disk: float) -> Watched:
     return Watched(
-        Row(name, "libvirt", State.RUNNING, "tcp://192.168.141.2:2376", "26.1.5+dfsg1"),
+        Row(name, "libvirt", State.RUNNING, "tcp://192.168.141.2:2376", "26.1.5+dfsg1", role),
         cpu=cpu,
         cpus=2,
         memory=Amount(int(memory * GIB), 2 * GIB),
         disk=Amount(int(disk * GIB), 20 * GIB),
         containers={"web": "running", "proxy": "running"},
-        role=role,
     )
 
 

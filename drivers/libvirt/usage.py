@@ -31,7 +31,7 @@ def read(told: Mapping[str, Any]) -> Usage:
     """The keys of virConnectGetAllDomainStats: nanoseconds, KiB of memory, bytes of disks. Memory is
     what is resident of the whole QEMU (our guests have no balloon that would say more); a disk's
     allocation is of the machine's own file, without the base that it shares."""
-    nanoseconds, resident = told.get("cpu.time"), told.get("balloon.rss")
+    nanoseconds, resident = _time(told), told.get("balloon.rss")
     size = told.get("balloon.maximum")
     return Usage(
         cpu_seconds=None if nanoseconds is None else nanoseconds / 1e9,
@@ -39,6 +39,16 @@ def read(told: Mapping[str, Any]) -> Usage:
         memory=None if resident is None else Amount(resident << 10, size and size << 10),
         disk=_disks(told),
     )
+
+
+def _time(told: Mapping[str, Any]) -> int | None:
+    """Of the whole QEMU, which libvirt may have to read from a control group that is not there; else
+    of its processors' threads."""
+    parts = [
+        told[key] for at in range(told.get("vcpu.maximum", 0)) if (key := f"vcpu.{at}.time") in told
+    ]
+    whole: int | None = told.get("cpu.time")
+    return sum(parts) if whole is None and parts else whole
 
 
 def _disks(told: Mapping[str, Any]) -> Amount | None:

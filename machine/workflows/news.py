@@ -33,8 +33,8 @@ def _changed(was: Watched, now: Watched) -> Iterator[str]:
     recovered = was.row.error and not now.row.error and not was.step
     if recovered and now.row.state is State.RUNNING:
         yield "answers again"
-    if was.containers is not None and now.containers is not None and was.role != now.role:
-        yield f"in the swarm: {was.role or 'not'} -> {now.role or 'not'}"
+    if was.containers is not None and now.containers is not None and was.row.swarm != now.row.swarm:
+        yield f"in the swarm: {was.row.swarm or 'not'} -> {now.row.swarm or 'not'}"
     if was.containers is not None and now.containers is not None:
         yield from _of_containers(was.containers, now.containers)
 

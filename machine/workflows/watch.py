@@ -48,7 +48,6 @@ class Watched:
     disk: Amount | None = None
     containers: Mapping[str, str] | None = None  # the state of each; None: not known
     no_login: str = ""  # why it cannot say itself what is in use, though it was asked
-    role: str = ""  # in a swarm: model.Standing
     step: str = ""  # where its create is, if that has not ended
     done: tuple[str, ...] = ()  # the steps before it
     at_work: bool = False  # somebody works on that create now
@@ -256,8 +255,8 @@ class Watch:
             case NoLogin(why):
                 return replace(watched, no_login=why)
             case Glance(standing, containers):
-                row = replace(row, engine_version=standing.version)
-                return replace(watched, row=row, containers=containers, role=standing.role)
+                row = replace(row, engine_version=standing.version, swarm=standing.role)
+                return replace(watched, row=row, containers=containers)
             case _:
                 return replace(watched, row=replace(row, error=row.error or answer))
 

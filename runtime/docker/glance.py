@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from machine.model import Standing
+from machine.runtime.docker.swarm import membership
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+    from machine.swarm import Membership
 
 
 def standing(client: APIClient) -> Standing:
     """GET /info: for each of its answers dockerd runs two programs (runc and docker-init, for their
     versions: daemon/info_unix.go)."""
     told = client.info()
-    swarm = told.get("Swarm") or {}
-    return Standing(told.get("ServerVersion", ""), _role(client, swarm))
+    return Standing(told.get("ServerVersion", ""), _role(client, membership(told["Swarm"])))
 
 
 def containers(client: APIClient) -> Mapping[str, str]:
@@ -25,13 +27,17 @@ def containers(client: APIClient) -> Mapping[str, str]:
     return {_name(each): each.get("State", "") for each in found}
 
 
-def _role(client: APIClient, swarm: Mapping[str, object]) -> str:
-    state = str(swarm.get("LocalNodeState") or "inactive")
-    if state != "active":
-        return "" if state == "inactive" else state  # "pending", "locked", "error"
-    if not swarm.get("ControlAvailable"):
-        return "worker"
-    node = client.inspect_node(str(swarm["NodeID"]))
+def _role(client: APIClient, member: Membership) -> str:
+    from docker import errors
+
+    if not member.is_in:
+        return ""
+    if not member.is_manager:
+        return member.role or member.state if member.state == "active" else member.state
+    try:
+        node = client.inspect_node(member.node)
+    except errors.APIError:  # managers without a quorum know no leader
+        return "manager"
     return "leader" if (node.get("ManagerStatus") or {}).get("Leader") else "manager"
 
 

@@ -18,10 +18,11 @@ from textual.pilot import Pilot
 from machine.host import Host
 from machine.model import State
 from machine.store import Store
+from machine.workflows.watch import Watch
 from tests import pictures
 from tests.hosts import HostBed
 from tests.integration.screens import lines, top, until
-from tests.machines import made
+from tests.machines import made, running, silent
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*forkpty:DeprecationWarning")
 Scene = Callable[[Pilot[None]], Awaitable[None]]
@@ -82,12 +83,12 @@ def test_the_smallest_do_not_break_it(host: str, size: tuple[int, int]) -> None:
 
 def test_nothing_is_stopped_without_a_yes(host: str) -> None:
     async def scene(pilot: Pilot[None]) -> None:
-        for verb, question in (("t", "Shut f1 down?"), ("k", "Power f1 off at once?")):
-            for answer in ("n", "escape", "enter"):
-                await pilot.press(verb)
-                await until(pilot, lambda text, question=question: question in text)  # type: ignore[misc]
-                await pilot.press(answer)
-                await until(pilot, lambda text: "(y/n)" not in text)
+        for verb, answer in (("t", "n"), ("k", "escape"), ("k", "enter")):
+            question = {"t": "Shut f1 down?", "k": "Power f1 off at once?"}[verb]
+            await pilot.press(verb)
+            await until(pilot, lambda text, question=question: question in text)  # type: ignore[misc]
+            await pilot.press(answer)
+            await until(pilot, lambda text: "(y/n)" not in text)
         await pilot.click("Machines", offset=(3, 1))
         await pilot.click("Machines", offset=(3, 1))
         text = await until(pilot, lambda text: "f1" in text)
@@ -189,11 +190,25 @@ def test_leaving_what_is_at_work_has_to_be_confirmed(host: str) -> None:
             await until(pilot, lambda text: "Leave what is being done as it is?" in text)
             await pilot.press("n")
         await until(pilot, lambda text: "-> Stopped" in text)
-        await pilot.press("q")
+        await pilot.press("ctrl+c")
         await pilot.pause(0.1)
         assert pilot.app._exit
 
     play(scene)
+
+
+def test_an_engine_that_hangs_costs_its_own_row(folder_driver: str, own_home: Path) -> None:
+    store = Store()
+    with silent(1) as ports:
+        running(store, folder_driver, "w", ports)
+        made("s1", folder_driver, State.STOPPED)
+        seen = Watch(store, patience=0.5).look(["s1", "w1", "nosuch"])
+    assert [(each.name, each.row.state) for each in seen] == [
+        ("s1", State.STOPPED),
+        ("w1", State.RUNNING),
+        ("nosuch", State.ERROR),
+    ]
+    assert [each.row.error for each in seen][:2] == ["", "its engine did not answer in time"]
 
 
 def _machine(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -293,7 +308,7 @@ def test_real_hosts_once(bed: HostBed) -> None:
     ]
     assert bed.machine("ssh", "m1", "sudo docker swarm init").returncode == 0
     told = json.loads(bed.machine("top", "--inside", "--output", "json").stdout)["data"]
-    assert [(each["name"], each["role"]) for each in told] == [("m1", "leader"), ("w1", "")]
+    assert [(each["name"], each["swarm"]) for each in told] == [("m1", "leader"), ("w1", "")]
     for each in told:
         assert each["cpu"] >= 0
         assert 0 < each["memory"]["used"] < each["memory"]["total"]

@@ -22,6 +22,10 @@ NOBODY = cast(Host, None)
 RUNNING = Watched(Row("w1", "libvirt", State.RUNNING, engine_version="26.1.5"), containers={})
 
 
+def in_swarm(watched: Watched, role: str) -> Watched:
+    return replace(watched, row=replace(watched.row, swarm=role))
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [
@@ -51,8 +55,8 @@ def test_a_machine_that_tells_everything() -> None:
         memory=Amount(812 << 20, 2 << 30),
         disk=Amount(1 << 30),
         containers={"web": "running", "job": "exited"},
-        role="leader",
     )
+    told = in_swarm(told, "leader")
     cells = ["w1", "Running", "42%", "812M/2.0G", "1.0G", "1/2", "leader", ""]
     assert table.rows([told]) == [cells]
 
@@ -97,7 +101,7 @@ def test_a_create_at_work_says_where_it_is() -> None:
 
 
 def test_filtering_takes_all_words() -> None:
-    manager = replace(RUNNING, role="manager")
+    manager = in_swarm(RUNNING, "manager")
     assert table.matches(manager, "")
     assert table.matches(manager, "W1 run")
     assert table.matches(manager, "libvirt manager")
@@ -151,7 +155,7 @@ def test_steps_and_swarms_are_news() -> None:
     boot = replace(RUNNING, step="boot", at_work=True)
     assert news(boot, replace(boot, step="verify")) == ["its create is at: verify"]
     assert news(boot, RUNNING) == ["its create has ended"]
-    assert news(RUNNING, replace(RUNNING, role="worker")) == ["in the swarm: not -> worker"]
+    assert news(RUNNING, in_swarm(RUNNING, "worker")) == ["in the swarm: not -> worker"]
 
 
 PROC = """\
@@ -189,6 +193,8 @@ def test_what_libvirt_says_of_a_domain() -> None:
     read = usage.read(told)
     assert read == Usage(12.5, 2, Amount(1 << 20, 2 << 20), Amount(1200, 5300))
     assert usage.read({"state.state": 1}) == Usage()
+    threads = {"vcpu.maximum": 3, "vcpu.0.time": 2_000_000_000, "vcpu.1.time": 500_000_000}
+    assert usage.read(threads).cpu_seconds == 2.5
 
 
 def test_a_line_is_opened_once_and_anew_when_it_broke() -> None:

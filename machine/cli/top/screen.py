@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Input, Static
 
 from machine import command
-from machine.cli.top import table
+from machine.cli.top import table, verbs
 from machine.cli.top.dialogs import Ask, Confirm, Reading
 from machine.cli.top.happened import Events
 from machine.cli.top.machines import Machines
@@ -54,6 +54,7 @@ class Top(App[None]):
         Binding("d", "details", "Details"),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("q", "leave", "Quit"),
+        Binding("ctrl+c", "leave", show=False, priority=True),
         Binding("escape", "clear", "Clear", show=False),
     ]
 
@@ -211,21 +212,15 @@ class Top(App[None]):
     # Keys that change a machine
 
     def action_start(self) -> None:
-        from machine.workflows import power
-
         if name := self.query_one(Machines).chosen:
-            self._work(name, "starting", partial(power.start, self._watch.store, name))
+            self._work(name, "starting", partial(verbs.start, self._watch.store, name))
 
     def action_stop(self) -> None:
-        from machine.workflows import power
-
-        self._confirmed("Shut {} down?", "stopping", power.stop)
+        self._confirmed("Shut {} down?", "stopping", verbs.stop)
 
     def action_kill(self) -> None:
-        from machine.workflows import power
-
         question = "Power {} off at once? What it has not written yet is lost."
-        self._confirmed(question, "powering off", power.kill)
+        self._confirmed(question, "powering off", verbs.kill)
 
     def _confirmed(self, question: str, doing: str, verb: Callable[..., object]) -> None:
         if not (name := self.query_one(Machines).chosen):
@@ -238,14 +233,12 @@ class Top(App[None]):
         self.push_screen(Confirm(question.format(name)), answered)
 
     def action_remove(self) -> None:
-        from machine.workflows import remove
-
         if not (name := self.query_one(Machines).chosen):
             return
 
         def answered(typed: str | None) -> None:
             if typed == name:
-                self._work(name, "removing", partial(remove.remove, self._watch.store, name))
+                self._work(name, "removing", partial(verbs.remove, self._watch.store, name))
             elif typed:
                 self._say(name, "not removed: another name was typed")
 

@@ -71,7 +71,7 @@ COLUMNS: Final = (
     Column("MEMORY", 9, lambda watched: amount(watched.memory), 4),
     Column("DISK", 9, lambda watched: amount(watched.disk), 5),
     Column("CONT", 5, containers, 3),
-    Column("SWARM", 7, lambda watched: watched.role or "-", 6),
+    Column("SWARM", 7, lambda watched: watched.row.swarm or "-", 6),
     Column("DRIVER", 12, lambda watched: watched.row.driver, 8),
     Column("ENGINE", 12, lambda watched: watched.row.engine_version or "-", 9),
     Column("NOTE", 0, note, 7),
@@ -128,7 +128,7 @@ def rows(machines: Sequence[Watched]) -> list[list[str]]:
 def matches(watched: Watched, words: str) -> bool:
     """Whether each of the words is somewhere in what is said of the machine."""
     row = watched.row
-    text = " ".join((watched.name, state(watched), row.driver, watched.role, *row.labels)).lower()
+    text = " ".join((watched.name, state(watched), row.driver, row.swarm, *row.labels)).lower()
     return all(word in text for word in words.lower().split())
 
 
@@ -150,7 +150,7 @@ def _details(watched: Watched, inside: bool) -> Iterator[tuple[str, str]]:
     row = watched.row
     yield watched.name, f"{state(watched)}, {row.driver}, {row.url or 'no URL'}"
     if row.engine_version:
-        yield "engine", f"{row.engine_version}, {watched.role or 'in no swarm'}"
+        yield "engine", f"{row.engine_version}, {row.swarm or 'in no swarm'}"
     yield from _in_use(watched, inside)
     if watched.containers is not None:
         names = [f"{name} ({word})" for name, word in sorted(watched.containers.items())]
@@ -172,10 +172,7 @@ def _in_use(watched: Watched, inside: bool) -> Iterator[tuple[str, str]]:
 
 def data(watched: Watched) -> dict[str, Any]:
     """As --output json has it."""
-    row = {name: getattr(watched.row, name) for name in _ROW}
     mine = dataclasses.asdict(watched)
-    mine.pop("row")
+    row = mine.pop("row")
+    del row["raw"], row["response_seconds"]
     return {**row, **mine}
-
-
-_ROW: Final = ("name", "driver", "state", "url", "engine_version", "error", "labels", "creating")
