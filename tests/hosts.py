@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -252,9 +253,11 @@ exec sleep infinity
         )
         return (*unused, *((sudoers,) if self.password else ()))
 
-    def create(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def create(
+        self, name: str, *words: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Have a host as a machine of the same name."""
-        return self.machine("create", *self.hosts[name].options, *words, name)
+        return self.machine("create", *self.hosts[name].options, *words, name, env=env)
 
 
 def control_groups() -> Path:
