@@ -26,7 +26,7 @@ from tests.e2e.testbed import CACHE, Bed
 
 NAME: Final = "debian-13"
 OLDER: Final = "debian-12"
-OPENRC: Final = openrc_image.NAME
+OPENRC: Final = "openrc"
 WITH_ENGINE: Final = f"{NAME}-engine"
 FOLDER: Final = "test-hosts"
 TOOL: Final = "10.79.0.254"
@@ -56,6 +56,9 @@ mkdir "$root/dev/pts" "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
+for name in stdin:0 stdout:1 stderr:2; do
+    ln -s "/proc/self/fd/${name#*:}" "$root/dev/${name%:*}"
+done
 if [ -d identity ]; then  # as _images/debian/init.sh
     user=$(cat identity/user)
     cp -a identity/root/. "$root"
@@ -70,7 +73,8 @@ cd "$root"
 mkdir -p oldroot
 pivot_root . oldroot
 umount -l oldroot
-# "container" is how systemd is told that devices and kernel are not its own (container-interface).
+# "container" is how systemd is told that devices and kernel are not its own (container-interface);
+# another init takes no note of the word behind its name.
 exec env -i container=other PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
     /sbin/init --log-target=console </dev/null
 """
@@ -285,7 +289,7 @@ def build(folder: Path) -> None:
         tree = ImageCache(CACHE / "images").find(name).tree
         assert tree
         artefact.build(folder / name, partial(_unpack, tree))
-    openrc = CACHE / openrc_image.FOLDER / openrc_image.NAME / openrc_image.TREE
+    openrc = CACHE / openrc_image.FOLDER / openrc_image.NAME
     artefact.build(folder / OPENRC, partial(_unpack, openrc))
     artefact.build(folder / WITH_ENGINE, with_engine)
 

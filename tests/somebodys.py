@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
+from tests.e2e.test_system import variables
 from tests.e2e.testbed import Bed
 from tests.hosts import NAME, Host, HostBed
 
@@ -57,9 +57,7 @@ def forget_containers(host: Host) -> None:
 
 def run_container(bed: Bed, name: str, docker: str, image_tar: Path) -> None:
     """By the docker program, pointed there as a user does it."""
-    shown = bed.machine("env", name, "--shell", "bash")
-    assert shown.returncode == 0, shown.stderr
-    env = dict(re.findall(r'export (\w+)="(.*)"', shown.stdout))
+    env = variables(bed, name)
     assert bed.run(docker, "import", str(image_tar), "box", env=env).returncode == 0
     ran = bed.run(docker, "run", "--rm", "--network", "none", "box", "/bin/echo", "hi", env=env)
     assert ran.stdout == "hi\n", ran.stderr

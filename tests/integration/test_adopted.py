@@ -22,6 +22,7 @@ INSIDE = "10.81.0.5"
 """The host's address as only the gate knows it."""
 UNIT = """\
 [Service]
+Type=notify
 ExecStart=/opt/docker/dockerd -H unix:///var/run/docker.sock --log-level warn
 Environment=PATH=/opt/docker:/usr/sbin:/usr/bin:/sbin:/bin
 KillMode=process
@@ -218,8 +219,11 @@ def test_an_engine_that_cannot_start_as_we_want_it_runs_as_before(
 ) -> None:
     """Something else has the port."""
     kept = host.root(KEPT)
-    words = known(host, "--generic-engine-port", "22")
+    listen = ("--socket-property=ListenStream=0.0.0.0:2400", "--socket-property=Accept=yes")
+    host.root(f"systemd-run --quiet --unit=taken {' '.join(listen)} true")
+    words = known(host, "--generic-engine-port", "2400")
     failed = host.bed.machine(*words, "--adopt", "g7", env=SUDO)
+    host.root("systemctl stop taken.socket")
     assert failed.returncode == 1
     assert "dockerd does not start with its new configuration" in failed.stderr
     assert "address already in use" in failed.stderr
