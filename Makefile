@@ -12,7 +12,7 @@ demo:  ## a container on a VM that is made in front of you
 	@.ci/demo
 
 test: root setup lint  ## everything, real VMs included
-	$(PYTHON) -m pytest -n 2 tests/unit tests/integration
+	$(PYTHON) -m pytest -n 2 --dist loadscope tests/unit tests/integration
 	$(PYTHON) -m pytest tests/e2e
 
 root:

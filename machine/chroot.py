@@ -74,3 +74,9 @@ class ChrootGuest:
         import base64
 
         return base64.b64decode(found.stdout)
+
+    def get_all(self, paths: Sequence[str], *, sudo: bool = False) -> dict[str, bytes | None]:
+        return {path: self.get(path) for path in paths}
+
+    def ask(self, *commands: Sequence[str], sudo: bool = False) -> list[Result]:
+        return [self.run(*words, check=False) for words in commands]

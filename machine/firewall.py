@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from machine import filter_rules
+from machine.command import Result
 from machine.filter_rules import DROP, Connection
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 NFT_FILES: Final = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf", "/etc/nftables.nft")
 """Where Debian and Arch, the Red Hat family, and Alpine keep what is loaded at every boot."""
+IPTABLES: Final = ("iptables", "iptables-legacy")
 IPTABLES_FILES: Final = (
     "/etc/iptables/rules.v4",
     "/etc/sysconfig/iptables",
@@ -38,13 +40,18 @@ def look(guest: Guest, port: int) -> list[Obstacle]:
     """Changes nothing. firewalld and ufw write the rules of the others, and are asked instead of
     them. IPv6 is not looked at."""
     connection = Connection(port, _interface(guest))
-    state = guest.run("firewall-cmd", "--state", sudo=True, check=False)
+    state, status = guest.ask(("firewall-cmd", "--state"), ("ufw", "status", "verbose"), sudo=True)
     if state.ok and state.stdout.strip() == "running":
         return list(_firewalld(guest, connection))
-    status = guest.run("ufw", "status", "verbose", sudo=True, check=False)
     if status.ok and "Status: active" in status.stdout:
         return list(ufw(status.stdout, port))
-    return [*_nftables(guest, connection), *_iptables(guest, connection)]
+    rules, *filters = guest.ask(
+        ("nft", "-j", "list", "ruleset"),
+        ("cat", "/proc/net/ip_tables_names"),
+        *((program, "-V") for program in IPTABLES),
+        sudo=True,
+    )
+    return [*_nftables(guest, connection, rules), *_iptables(guest, connection, *filters)]
 
 
 def open_port(guest: Guest, obstacle: Obstacle) -> None:
@@ -62,11 +69,11 @@ def close_port(guest: Guest, closing: Sequence[str]) -> None:
 def _interface(guest: Guest) -> str:
     """Where this login arrived: the interface with the address that sshd was reached at (ssh(1):
     SSH_CONNECTION); "" where that cannot be told."""
-    reached = guest.run("sh", "-c", 'echo "${SSH_CONNECTION-}"', check=False).stdout.split()
+    login, shown = guest.ask(("sh", "-c", 'echo "${SSH_CONNECTION-}"'), ("ip", "-o", "-4", "addr"))
+    reached = login.stdout.split()
     if len(reached) != 4 or ":" in reached[2]:
         return ""
-    shown = guest.run("ip", "-o", "-4", "addr", check=False).stdout
-    found = re.search(rf"^\d+: (\S+) +inet {re.escape(reached[2])}/", shown, re.MULTILINE)
+    found = re.search(rf"^\d+: (\S+) +inet {re.escape(reached[2])}/", shown.stdout, re.MULTILINE)
     return found[1] if found and found[1] != "lo" else ""
 
 
@@ -151,8 +158,7 @@ def _ufw_is_for(where: str, port: int) -> bool:
     return False
 
 
-def _nftables(guest: Guest, connection: Connection) -> Iterator[Obstacle]:
-    shown = guest.run("nft", "-j", "list", "ruleset", sudo=True, check=False)
+def _nftables(guest: Guest, connection: Connection, shown: Result) -> Iterator[Obstacle]:
     if not shown.ok:
         return
     try:
@@ -182,15 +188,15 @@ def _nftables(guest: Guest, connection: Connection) -> Iterator[Obstacle]:
         )
 
 
-def _iptables(guest: Guest, connection: Connection) -> Iterator[Obstacle]:
-    for program in ("iptables", "iptables-legacy"):
-        version = guest.run(program, "-V", sudo=True, check=False)
+def _iptables(
+    guest: Guest, connection: Connection, tables: Result, *versions: Result
+) -> Iterator[Obstacle]:
+    for program, version in zip(IPTABLES, versions, strict=True):
         legacy = "legacy" in version.stdout
         if not version.ok or (program == "iptables-legacy" and not legacy):
             continue
         # To ask a legacy table that is not there would make it.
-        tables = guest.get("/proc/net/ip_tables_names", sudo=True) or b""
-        if legacy and b"filter" not in tables:
+        if legacy and "filter" not in tables.stdout:
             continue
         shown = guest.run(program, "-S", sudo=True, check=False)
         if shown.ok and filter_rules.iptables(shown.stdout, connection) == DROP:
@@ -221,7 +227,5 @@ def _iptables_obstacle(guest: Guest, program: str, port: int) -> Obstacle:
 
 def _first_with(guest: Guest, files: Sequence[str], text: str) -> str:
     """The first of the files that has the text in it; "" if none has."""
-    for path in files:
-        if guest.run("grep", "-qF", text, path, sudo=True, check=False).ok:
-            return path
-    return ""
+    looked = guest.ask(*(("grep", "-qF", text, path) for path in files), sudo=True)
+    return next((path for path, found in zip(files, looked, strict=True) if found.ok), "")

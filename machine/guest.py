@@ -1,4 +1,4 @@
-"""What provisioners and engines see of a host: run, script, put, get."""
+"""What provisioners and engines see of a host: run, script, put, get; and many at once."""
 
 from __future__ import annotations
 
@@ -53,4 +53,13 @@ class Guest(Protocol):
 
     def get(self, path: str, *, sudo: bool = False) -> bytes | None:
         """A file's content; None where there is none."""
+        ...
+
+    def get_all(self, paths: Sequence[str], *, sudo: bool = False) -> dict[str, bytes | None]:
+        """``get`` of many, in one round trip."""
+        ...
+
+    def ask(self, *commands: Sequence[str], sudo: bool = False) -> list[Result]:
+        """Run programs that only look, one after the other in one round trip, whatever their codes
+        are. Answers have no standard error, and no newlines at the end of their output."""
         ...

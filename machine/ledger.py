@@ -24,8 +24,9 @@ VERSION: Final = 1
 _BEFORE, _OPENED, _PACKAGES, _BEGUN = "before.json", "opened.json", "packages.json", "undoing"
 
 # What is half made is called otherwise: whoever is killed in here begins again.
-_COPY: Final = """
+_KEEP: Final = """
 umask 077
+trap 'rm -rf {folder}.new; rmdir {home} 2>/dev/null || true' EXIT
 rm -rf {folder}.new
 mkdir -p {folder}.new/files
 for path in {paths}; do
@@ -33,6 +34,8 @@ for path in {paths}; do
     mkdir -p {folder}.new/files"${{path%/*}}"
     cp -a "$path" {folder}.new/files"$path"
 done
+printf '%s\\n' {before} > {folder}.new/{name}
+mv -T {folder}.new {folder}
 """
 _MISSING: Final = 'for path in {paths}; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done\n'
 _CHANGED: Final = """
@@ -72,12 +75,12 @@ def keep(guest: Guest, provisioner: Provisioner, engine: Engine) -> bool:
     """Called before anything of a host is changed that was there before; True if there is no such
     list yet. Twice is fine: the first one counts. Only root can read it, for it has copies of
     whatever was in the engine's files."""
-    if guest.run("test", "-d", FOLDER, sudo=True, check=False).ok:
-        return False
     footprint = engine.footprint()
     folders = sorted(_parents(footprint), reverse=True)  # what is in another comes first
-    absent = _ask(guest, _MISSING, [*folders, *footprint.trees])
-    states = {unit: provisioner.service_state(unit) for unit in footprint.units}
+    absent = _ask(guest, _MISSING, [FOLDER, *folders, *footprint.trees])
+    if FOLDER not in absent:
+        return False
+    states = provisioner.service_states(footprint.units)
     before = {
         "version": VERSION,
         "files": list(footprint.files),
@@ -87,9 +90,14 @@ def keep(guest: Guest, provisioner: Provisioner, engine: Engine) -> bool:
         "group": provisioner.has_group(footprint.group),
         "packages": dict(provisioner.packages()),
     }
-    guest.script(_COPY.format(folder=FOLDER, paths=shlex.join(footprint.files)), sudo=True)
-    _write(guest, f"{FOLDER}.new/{_BEFORE}", before)
-    guest.run("mv", "-T", f"{FOLDER}.new", FOLDER, sudo=True)
+    script = _KEEP.format(
+        folder=FOLDER,
+        home=HOME,
+        paths=shlex.join(footprint.files),
+        before=shlex.quote(json.dumps(before, indent=1)),
+        name=_BEFORE,
+    )
+    guest.script(script, sudo=True)
     return True
 
 
@@ -130,6 +138,7 @@ class _Undoing:
         self.footprint = engine.footprint()
         self.before = before
         self.files: list[str] = before["files"]
+        self.noted: list[str] = _read(guest, _PACKAGES, [])
 
     def lines(self) -> Iterator[str]:
         yield from self._close_ports()
@@ -142,10 +151,13 @@ class _Undoing:
         yield from self._stop()
         yield from self._remove_packages(packages)
         yield from self._remove_trees()
-        self._script(_BACK, self.files)
+        changed |= _ask(
+            self.guest, _CHANGED, self.files
+        )  # packages may take files of the user's away
+        self._script(_BACK, changed)
+        gone = _ask(self.guest, _MISSING, changed)
         for path in sorted(changed):
-            kept = self.guest.run("test", "-e", path, check=False).ok
-            yield f"{path} is as it was before" if kept else f"{path} is gone again"
+            yield f"{path} is gone again" if path in gone else f"{path} is as it was before"
         self._script(_TIDY, self.before["folders"])
         yield from self._remove_group()
         self.provisioner.reload_services()
@@ -165,8 +177,8 @@ class _Undoing:
 
     def _stop(self) -> Iterator[str]:
         """What did not run or not start at a boot, while its definition is still there."""
-        for unit in self.footprint.units:
-            state, was = self.provisioner.service_state(unit), self._was(unit)
+        for unit, state in self.provisioner.service_states(self.footprint.units).items():
+            was = self._was(unit)
             if state and state.active and not was.active:
                 self.provisioner.stop_service(unit)
                 yield f"{unit} is stopped"
@@ -176,29 +188,28 @@ class _Undoing:
 
     def _ours(self) -> set[str]:
         """Packages of the bundle's that were not there before, and are now."""
-        noted = set(_read(self.guest, _PACKAGES, []))
-        return noted & set(self.provisioner.packages()) - set(self.before["packages"])
+        return set(self.noted) & set(self.provisioner.packages()) - set(self.before["packages"])
 
     def _remove_packages(self, names: set[str]) -> Iterator[str]:
         self.provisioner.remove_packages(names)
         if self.footprint.erasers:
             self.guest.run("rm", "-f", *self.footprint.erasers, sudo=True)
-        self.provisioner.purge_packages(_read(self.guest, _PACKAGES, []))
+        self.provisioner.purge_packages(self.noted)
         now = self.provisioner.packages()
         if gone := sorted(names - set(now)):
             yield f"Packages removed: {', '.join(gone)}"
         if kept := sorted(names & set(now)):
             yield f"Packages that others need now stay: {', '.join(kept)}"
         was = self.before["packages"]
-        for name in _read(self.guest, _PACKAGES, []):
+        for name in self.noted:
             if name in was and name in now and was[name] != now[name]:
                 yield f"{name} stays at {now[name]}; it was {was[name]} before"
 
     def _remove_trees(self) -> Iterator[str]:
-        for tree in self.before["trees"]:
-            if self.guest.run("test", "-e", tree, check=False).ok:
-                self.guest.run("rm", "-rf", tree, sudo=True)
-                yield f"{tree} is gone again"
+        trees: list[str] = self.before["trees"]
+        for tree in sorted(set(trees) - _ask(self.guest, _MISSING, trees)):
+            self.guest.run("rm", "-rf", tree, sudo=True)
+            yield f"{tree} is gone again"
 
     def _remove_group(self) -> Iterator[str]:
         name = self.footprint.group
@@ -225,8 +236,9 @@ class _Undoing:
                 yield f"{unit} runs as before"
 
     def _left(self) -> Iterator[str]:
+        gone = _ask(self.guest, _MISSING, self.footprint.data)
         for path in self.footprint.data:
-            if self.guest.run("test", "-e", path, sudo=True, check=False).ok:
+            if path not in gone:
                 yield f"{path} is left as it is: remove it by hand if nobody needs what is in it"
 
     def _script(self, script: str, paths: Iterable[str]) -> None:

@@ -48,9 +48,10 @@ class Provisioner(ABC):
         none on."""
         return {}
 
-    def is_newer(self, version: str, than: str) -> bool:
-        """By the rules of the packages' own versions."""
-        return version != than
+    def newer(self, versions: Mapping[str, str], than: Mapping[str, str]) -> set[str]:
+        """The names of ``versions`` that have an older one in ``than``, by the rules of the packages'
+        own versions."""
+        return {name for name in versions if name in than and versions[name] != than[name]}
 
     def remove_packages(self, names: Collection[str]) -> None:
         """Take packages away, and leave their configuration. What others need stays."""
@@ -99,8 +100,11 @@ class Provisioner(ABC):
         """Every path that ``override_service`` may answer with."""
 
     @abstractmethod
+    def service_states(self, units: Sequence[str]) -> Mapping[str, ServiceState | None]:
+        """Of many in one round trip; None where there is no such service."""
+
     def service_state(self, unit: str) -> ServiceState | None:
-        """None where there is no such service."""
+        return self.service_states([unit])[unit]
 
     @abstractmethod
     def enable_service(self, unit: str) -> None:

@@ -38,8 +38,24 @@ ALIAS: Final = "machine"
 so an address that changes does not matter."""
 KEEPALIVE: Final = 15
 CHUNK: Final = 32768
+_NO_PROGRAM: Final = 127
+"""A shell's code for a command that it does not find (POSIX, 2.8.2)."""
 _NOT_THERE: Final = 66
 """sysexits.h's EX_NOINPUT, which cat does not use."""
+_CONTENTS: Final = """
+for path in {paths}; do
+    content=''
+    [ ! -e "$path" ] || content="+$(base64 "$path")"
+    echo $content
+done
+"""
+_ANSWERS: Final = """
+answer() {
+    code=0
+    said=$("$@" 2>/dev/null </dev/null) || code=$?
+    echo $code $(printf %s "$said" | base64)
+}
+"""
 _AFTER_MARK: Final = """\
 mark=$1; shift
 while IFS= read -r line && [ "$line" != "$mark" ]; do :; done
@@ -375,6 +391,25 @@ class SshGuest:
             )
         return stdout
 
+    def get_all(self, paths: Sequence[str], *, sudo: bool = False) -> dict[str, bytes | None]:
+        said = self.script(_CONTENTS.format(paths=shlex.join(paths)), sudo=sudo).stdout
+        lines = said.splitlines()
+        return {
+            path: base64.b64decode(line.removeprefix("+")) if line else None
+            for path, line in zip(paths, lines, strict=True)
+        }
+
+    def ask(self, *commands: Sequence[str], sudo: bool = False) -> list[Result]:
+        if not commands:
+            return []
+        questions = "".join(f"answer {shlex.join(words)}\n" for words in commands)
+        said = self.script(_ANSWERS + questions, sudo=sudo, timeout=120).stdout
+        answers = [line.partition(" ") for line in said.splitlines()]
+        return [
+            Result(tuple(words), int(code), _text(base64.b64decode(text)), "")
+            for words, (code, _, text) in zip(commands, answers, strict=True)
+        ]
+
     def _as_root(self, argv: Sequence[str]) -> tuple[Sequence[str], bytes]:
         """The words that run a program as root, and what their standard input begins with. Where
         sudo wants a password it reads a line of it; a mark says where the program's own input
@@ -391,10 +426,12 @@ class SshGuest:
     def _password(self) -> str:
         """What sudo wants to know; "" where it wants nothing. Raises GuestError, and what asking
         for it raises."""
-        if self._ask_password is None or self._execute("sudo -n true", b"", 60)[0] == 0:
+        if self._ask_password is None:
             return ""
-        code, _, stderr = self._execute("command -v sudo", b"", 60)
-        if code:
+        code, _, stderr = self._execute("sudo -n true", b"", 60)
+        if code == 0:
+            return ""
+        if code == _NO_PROGRAM:
             raise GuestError(
                 f"There is no sudo on the host, and {self.user} is not root",
                 details=_text(stderr),

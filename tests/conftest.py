@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,9 @@ import hypothesis
 import pytest
 
 from machine import registry
+from machine.runtime.bundle import BundleCache
+from tests import archives
+from tests.firewalled import CACHE
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,3 +74,47 @@ def folder_driver(plugin_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     registry.driver.cache_clear()
     yield "folder"
     registry.driver.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The real docker program: this computer's, or else the one in the engine bundle."""
+    found = shutil.which("docker")
+    if found:
+        return found
+    work = tmp_path_factory.mktemp("docker")
+    bundle = BundleCache(CACHE / "bundles").get("docker-debian-12")
+    (member,) = [name for name, _ in bundle.files if "/docker.io_" in name]
+    subprocess.run(["tar", "-xf", str(bundle.path), "-C", str(work), member], check=True)
+    subprocess.run(["dpkg-deb", "-x", str(work / member), str(work / "root")], check=True)
+    return str(work / "root" / "usr" / "bin" / "docker")
+
+
+@pytest.fixture(scope="session")
+def image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A container image's file system made here: busybox, and nothing else."""
+    path = tmp_path_factory.mktemp("image") / "root.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add("/bin/busybox", "bin/busybox")
+        for name in ("sh", "cat", "echo", "hostname"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link, io.BytesIO())
+    return path
+
+
+@pytest.fixture(scope="session")
+def static_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """docker-26.1.5.tgz as upstream packs it, from the packages of the Debian 13 bundle."""
+    work = tmp_path_factory.mktemp("archive")
+    bundle = BundleCache(CACHE / "bundles").get("docker-debian-13")
+    subprocess.run(["tar", "-xf", str(bundle.path), "-C", str(work)], check=True)
+    for name, _ in bundle.files:
+        if re.search(r"/(docker|containerd|runc|tini)", name):
+            subprocess.run(["dpkg-deb", "-x", str(work / name), str(work / "root")], check=True)
+    path = work / "docker-26.1.5.tgz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for program, place in archives.PROGRAMS.items():
+            tar.add(work / "root" / place, f"docker/{program}")
+    shutil.rmtree(work / "root")
+    return path

@@ -10,7 +10,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,14 +21,20 @@ from machine.images import ImageCache
 from machine.model import GuestFile, Identity, Nic
 from machine.paths import cache_root
 from machine.runtime.bundle import BundleCache
-from tests import artefact
+from tests import artefact, openrc_image
 from tests.e2e.testbed import CACHE, Bed
 
 NAME: Final = "debian-13"
+OLDER: Final = "debian-12"
+OPENRC: Final = "openrc"
 WITH_ENGINE: Final = f"{NAME}-engine"
 FOLDER: Final = "test-hosts"
 TOOL: Final = "10.79.0.254"
 """Where the tool is, on the hosts' network."""
+INSIDE: Final = (
+    *("env", "-i", "LC_ALL=C.UTF-8"),
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+)
 BOOT: Final = """
 set -eu
 folder=$1 tree=$2 root=$1/root
@@ -38,6 +46,8 @@ mount -t sysfs -o ro sysfs "$root/sys"  # there is no work for a udev then (syst
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 for name in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs "$root/$name"; done
 chmod 1777 "$root/tmp"
+cat /proc/sys/kernel/random/uuid >"$root/run/boot_id"  # the kernel's would outlast a reboot
+mount --bind "$root/run/boot_id" "$root/proc/sys/kernel/random/boot_id"
 for name in null zero full random urandom tty; do
     : > "$root/dev/$name"
     mount --bind "/dev/$name" "$root/dev/$name"
@@ -46,10 +56,14 @@ mkdir "$root/dev/pts" "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
+for name in stdin:0 stdout:1 stderr:2; do
+    ln -s "/proc/self/fd/${name#*:}" "$root/dev/${name%:*}"
+done
 if [ -d identity ]; then  # as _images/debian/init.sh
     user=$(cat identity/user)
     cp -a identity/root/. "$root"
-    chroot "$root" useradd --create-home --shell /bin/bash --groups sudo,docker "$user"
+    grep -q "^$user:" "$root/etc/passwd" ||
+        chroot "$root" useradd --create-home --shell /bin/bash --groups sudo,docker "$user"
     mkdir -m 700 "$root/home/$user/.ssh"
     cp identity/authorized_keys "$root/home/$user/.ssh"
     chroot "$root" chown -R "$user:$user" "/home/$user/.ssh"
@@ -59,7 +73,8 @@ cd "$root"
 mkdir -p oldroot
 pivot_root . oldroot
 umount -l oldroot
-# "container" is how systemd is told that devices and kernel are not its own (container-interface).
+# "container" is how systemd is told that devices and kernel are not its own (container-interface);
+# another init takes no note of the word behind its name.
 exec env -i container=other PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
     /sbin/init --log-target=console </dev/null
 """
@@ -71,8 +86,17 @@ chmod 755 "$0/usr/sbin/policy-rc.d"
 chroot "$0" sh -c 'dpkg --install /var/tmp/packages/*.deb >/dev/null'
 rm -r "$0/usr/sbin/policy-rc.d" "$0"/var/tmp/*
 """
-UNUSED: Final = ("systemd-growfs-root.service", "systemd-remount-fs.service")
+UNUSED: Final = (
+    *("systemd-growfs-root.service", "systemd-growfs@-.service"),  # of systemd 257 and 252
+    "systemd-remount-fs.service",
+)
 """Units of a computer that has disks."""
+ENTER: Final = """
+echo $$ >"$0/cgroup.procs"
+while "$@"; [ $? -eq 129 ]; do :; done
+"""
+"""In a control group that all of a host ends with. pid_namespaces(7): reboot(2) ends an init there with
+SIGHUP, and only whoever started it can start it again."""
 
 
 @dataclass
@@ -101,9 +125,13 @@ class Host:
         """Of `machine create`, to have it as a machine."""
         return [
             *("-d", "generic", "--generic-ip-address", self.address),
-            *("--generic-ssh-user", "machine", "--generic-ssh-key", str(self.bed.key)),
-            *("--generic-host-key", (self.folder / "host_key.pub").read_text().strip()),
+            *("--generic-ssh-user", self.bed.user, "--generic-ssh-key", str(self.bed.key)),
+            *("--generic-host-key", self.host_key),
         ]
+
+    @property
+    def host_key(self) -> str:
+        return (self.folder / "host_key.pub").read_text().strip()
 
     def prepare(self) -> None:
         for name in ("root", "changed", "work", "engine", "identity"):
@@ -114,13 +142,11 @@ class Host:
         identity = Identity(
             hostname=self.name,
             machine_id=uuid.uuid4().hex,
-            user="machine",
+            user=self.bed.user,
             authorized_keys=(self.bed.key.with_suffix(".pub").read_text().strip(),),
             host_key=pair.private,
             host_key_public=pair.public,
-            files=tuple(
-                GuestFile(f"/etc/systemd/system/{unit}", link="/dev/null") for unit in UNUSED
-            ),
+            files=self.bed.files(self),
         )
         archive = seed.identity_tar(identity, [Nic(mac, f"{self.address}/24", gateway=TOOL)])
         unpack = ("tar", "-xp", "-C", str(self.folder / "identity"))
@@ -134,9 +160,8 @@ class Host:
         """Returns when its sshd answers."""
         group = control_groups() / self.namespace
         group.mkdir(exist_ok=True)
-        enter = 'echo $$ >"$0/cgroup.procs"; exec "$@"'
         words = [
-            *("sh", "-c", enter, str(group), "nsenter", f"--net=/run/netns/{self.namespace}"),
+            *("sh", "-c", ENTER, str(group), "nsenter", f"--net=/run/netns/{self.namespace}"),
             *("unshare", "-m", "-u", "-p", "-i", "-C", "-f", "--kill-child"),
             *("--propagation", "private", "sh", "-c", BOOT, "sh", str(self.folder)),
             str(self.bed.tree),
@@ -146,13 +171,23 @@ class Host:
         probe = ("sh", "-c", f"timeout 2 bash -c '</dev/tcp/{self.address}/22'")
         self.bed.wait_for(lambda: self.bed.run(*probe).returncode == 0, 60)
 
+    def root(self, script: str, *, stdin: bytes = b"", check: bool = True) -> str:
+        """Run something on it as its owner would, at its own console."""
+        assert self._boot
+        init = _child(_child(self._boot.pid))
+        enter = ("nsenter", "-t", str(init), "-m", "-u", "-i", "-n", "-p", "-C", "--")
+        words = [*enter, *INSIDE, "sh", "-euc", script]
+        done = subprocess.run(words, input=stdin, capture_output=True, check=False)
+        assert not check or done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
     def cut_off(self) -> None:
         """As when its power fails. Twice is fine."""
+        group = control_groups() / self.namespace
+        (group / "cgroup.kill").write_text("1")
         if self._boot:
-            self._boot.kill()
             self._boot.wait()
             self._boot = None
-        group = control_groups() / self.namespace
         self.bed.wait_for(lambda: _is_empty(group))
         for each in sorted(group.rglob("*"), reverse=True):
             if each.is_dir():
@@ -167,7 +202,8 @@ class Host:
 
 class HostBed(Bed):
     """A network with the tool on it, and a host for each of ``names``: with the engine's packages
-    installed, or with another ``tree``, NAME, without."""
+    installed, or with another ``tree``, NAME, without. Its ``user`` becomes root by sudo, which wants
+    the ``password`` if there is one."""
 
     script = """
 set -eu
@@ -179,9 +215,17 @@ touch "$1/ready"
 exec sleep infinity
 """
 
-    def __init__(self, folder: Path, *names: str, tree: str = WITH_ENGINE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *names: str,
+        tree: str = WITH_ENGINE,
+        user: str = "machine",
+        password: str = "",
+    ) -> None:
         super().__init__(folder)
         self.tree = CACHE / FOLDER / tree
+        self.user, self.password = user, password
         self.hosts = {name: Host(self, name, at) for at, name in enumerate(names, start=1)}
 
     @property
@@ -197,15 +241,27 @@ exec sleep infinity
         for host in self.hosts.values():
             host.prepare()
             host.start()
+            if self.password:
+                host.root("chpasswd", stdin=f"{self.user}:{self.password}\n".encode())
 
     def __exit__(self, *exc: object) -> None:
         for host in self.hosts.values():
             host.remove()
         super().__exit__(*exc)
 
-    def create(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def files(self, host: Host) -> tuple[GuestFile, ...]:
+        """What a host has besides, at its first start."""
+        unused = (GuestFile(f"/etc/systemd/system/{unit}", link="/dev/null") for unit in UNUSED)
+        sudoers = GuestFile(
+            "/etc/sudoers.d/machine", f"{self.user} ALL=(ALL:ALL) ALL\n".encode(), 0o440
+        )
+        return (*unused, *((sudoers,) if self.password else ()))
+
+    def create(
+        self, name: str, *words: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Have a host as a machine of the same name."""
-        return self.machine("create", *self.hosts[name].options, *words, name)
+        return self.machine("create", *self.hosts[name].options, *words, name, env=env)
 
 
 def control_groups() -> Path:
@@ -218,18 +274,8 @@ def control_groups() -> Path:
 
 
 def build(folder: Path) -> None:
-    """Unpack the image that the hosts share, without and with the engine's packages installed, or
-    leave what is there."""
-
-    def plain(work: Path) -> Path:
-        tree = ImageCache(CACHE / "images").find(NAME).tree
-        assert tree
-        (work / NAME).mkdir()
-        words = ("tar", "-C", str(work / NAME), "--exclude=./dev/*", "-xpf", str(tree))
-        subprocess.run(words, check=True)
-        (work / NAME / "dev").mkdir(exist_ok=True)
-        (work / NAME / "var/lib/docker").mkdir()
-        return work / NAME
+    """Unpack the systems that hosts share, and one with the engine's packages installed; or leave
+    what is there."""
 
     def with_engine(work: Path) -> Path:
         subprocess.run(["cp", "-a", str(folder / NAME), str(work)], check=True)
@@ -239,12 +285,32 @@ def build(folder: Path) -> None:
         subprocess.run(["unshare", "-m", "sh", "-c", INSTALL, str(work / NAME)], check=True)
         return work / NAME
 
-    artefact.build(folder / NAME, plain)
+    for name in (NAME, OLDER):
+        tree = ImageCache(CACHE / "images").find(name).tree
+        assert tree
+        artefact.build(folder / name, partial(_unpack, tree))
+    openrc = CACHE / openrc_image.FOLDER / openrc_image.NAME
+    artefact.build(folder / OPENRC, partial(_unpack, openrc))
     artefact.build(folder / WITH_ENGINE, with_engine)
+
+
+def _unpack(archive: Path, work: Path) -> Path:
+    root = work / "root"
+    root.mkdir()
+    words = ("tar", "-C", str(root), "--exclude=./dev/*", "-xpf", str(archive))
+    subprocess.run(words, check=True)
+    (root / "dev").mkdir(exist_ok=True)
+    (root / "var/lib/docker").mkdir()
+    return root
 
 
 def _is_empty(group: Path) -> bool:
     return "populated 0" in (group / "cgroup.events").read_text()
+
+
+def _child(pid: int) -> int:
+    """The only one of a process."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
 def _ip(*words: str) -> None:

@@ -72,3 +72,9 @@ class Replay:
 
     def get(self, path: str, *, sudo: bool = False) -> bytes | None:
         return self.files.get(path)
+
+    def get_all(self, paths: Sequence[str], *, sudo: bool = False) -> dict[str, bytes | None]:
+        return {path: self.get(path) for path in paths}
+
+    def ask(self, *commands: Sequence[str], sudo: bool = False) -> list[Result]:
+        return [self.run(*words, check=False) for words in commands]

@@ -76,8 +76,11 @@ class Debian(Systemd):
         lines = [line.split() for line in shown.stdout.splitlines()]
         return {line[1]: line[2] for line in lines if line[0] == "installed"}
 
-    def is_newer(self, version: str, than: str) -> bool:
-        return self.guest.run("dpkg", "--compare-versions", version, "gt", than, check=False).ok
+    def newer(self, versions: Mapping[str, str], than: Mapping[str, str]) -> set[str]:
+        other = sorted(super().newer(versions, than))
+        compare = ("dpkg", "--compare-versions")
+        asked = self.guest.ask(*((*compare, versions[name], "gt", than[name]) for name in other))
+        return {name for name, answer in zip(other, asked, strict=True) if answer.ok}
 
     def remove_packages(self, names: Collection[str]) -> None:
         """dpkg keeps what others depend on, and ends with a code then: that is no failure here."""

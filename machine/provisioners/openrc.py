@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -61,11 +61,17 @@ class OpenRc(Provisioner):
     def overrides(self, unit: str) -> Sequence[str]:
         return [_conf(unit)]
 
-    def service_state(self, unit: str) -> ServiceState | None:
-        if not self._is_there(unit):
-            return None
-        asked = self.guest.run("rc-service", _service(unit), "status", sudo=True, check=False)
-        return ServiceState(self._is_enabled(unit), asked.ok)
+    def service_states(self, units: Sequence[str]) -> Mapping[str, ServiceState | None]:
+        found: dict[str, ServiceState | None] = {}
+        for unit in units:
+            there, enabled, active = self.guest.ask(
+                ("test", "-x", f"{SCRIPTS}/{_service(unit)}"),
+                ("test", "-e", _link(unit)),
+                ("rc-service", _service(unit), "status"),
+                sudo=True,
+            )
+            found[unit] = ServiceState(enabled.ok, active.ok) if there.ok else None
+        return found
 
     def enable_service(self, unit: str) -> None:
         if not self._is_enabled(unit):
@@ -102,8 +108,7 @@ class OpenRc(Provisioner):
         return self.guest.run("test", "-x", f"{SCRIPTS}/{_service(unit)}", check=False).ok
 
     def _is_enabled(self, unit: str) -> bool:
-        link = f"/etc/runlevels/{RUNLEVEL}/{_service(unit)}"
-        return self.guest.run("test", "-e", link, check=False).ok
+        return self.guest.run("test", "-e", _link(unit), check=False).ok
 
 
 def without_ours(content: bytes) -> bytes:
@@ -116,6 +121,10 @@ def without_ours(content: bytes) -> bytes:
 
 def _service(unit: str) -> str:
     return unit.removesuffix(".service")
+
+
+def _link(unit: str) -> str:
+    return f"/etc/runlevels/{RUNLEVEL}/{_service(unit)}"
 
 
 def _conf(unit: str) -> str:

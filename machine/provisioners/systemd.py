@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -57,17 +57,10 @@ class Systemd(Provisioner):
     def overrides(self, unit: str) -> Sequence[str]:
         return [f"{systemd.FOLDER}/{unit}.d/{name}" for name in OURS]
 
-    def service_state(self, unit: str) -> ServiceState | None:
-        shown = self.guest.run(
-            "systemctl", "show", "-p", "LoadState,ActiveState,UnitFileState", unit, check=False
-        )
-        said = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
-        if said.get("LoadState", "not-found") == "not-found":
-            return None
-        return ServiceState(
-            enabled=said.get("UnitFileState", "").startswith("enabled"),
-            active=said.get("ActiveState") in ("active", "activating", "reloading"),
-        )
+    def service_states(self, units: Sequence[str]) -> Mapping[str, ServiceState | None]:
+        show = ("systemctl", "show", "-p", "LoadState,ActiveState,UnitFileState")
+        shown = self.guest.ask(*((*show, unit) for unit in units))
+        return {unit: _state(each.stdout) for unit, each in zip(units, shown, strict=True)}
 
     def enable_service(self, unit: str) -> None:
         self.guest.run("systemctl", "enable", "--quiet", unit, sudo=True)
@@ -100,3 +93,13 @@ class Systemd(Provisioner):
         """All of a unit's files; None where there are none."""
         shown = self.guest.run("systemctl", "cat", unit, check=False)
         return shown.stdout if shown.ok else None
+
+
+def _state(shown: str) -> ServiceState | None:
+    said = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    if said.get("LoadState", "not-found") == "not-found":
+        return None
+    return ServiceState(
+        enabled=said.get("UnitFileState", "").startswith("enabled"),
+        active=said.get("ActiveState") in ("active", "activating", "reloading"),
+    )

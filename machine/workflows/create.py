@@ -240,7 +240,7 @@ def _finish(host: Host, *, keep: bool) -> None:
     except MachineError as exc:
         walk.close()
         if not keep:
-            _undo(host, exc)
+            _undo(walk, exc)
         else:
             exc.hint = _hints(
                 exc.hint,
@@ -252,13 +252,20 @@ def _finish(host: Host, *, keep: bool) -> None:
         walk.close()
 
 
-def _undo(host: Host, exc: MachineError) -> None:
-    """Remove what was made; if even that fails, the record stays, so that nothing is orphaned."""
+def _undo(walk: Walk, exc: MachineError) -> None:
+    """Remove what was made, and put back what was changed of a host that was there before; if even
+    that fails, the record stays, so that nothing is orphaned."""
+    host, command = walk.host, "rm"
     try:
+        if walk.keeps:
+            command = "rm --undo"
+            existing.undo(host)
+            command = "rm"
         with host.report.step("undo", "Removing what was made"):
             remove.discard(host)
     except MachineError as second:
-        exc.hint = _hints(exc.hint, f"It could not be undone ({second}): machine rm {host.name}")
+        said = f"It could not be undone ({second}): machine {command} {host.name}"
+        exc.hint = _hints(exc.hint, said)
     else:
         if "vm" in host.block.journal.done or host.block.journal.step == "vm":
             exc.hint = _hints(exc.hint, "To look into a failed machine: create --keep-on-failure")
@@ -285,6 +292,7 @@ class Walk:
         self.host = host
         self._session: bootstrap.Session | None = None
         self.login: SshGuest | None = None  # of the boot, for the session that follows
+        self.keeps = False  # what the host was like before: it was no machine's until this create
 
     @cached_property
     def image(self) -> Image:
@@ -357,6 +365,11 @@ class Walk:
         if step == "install":
             return bool(host.block.layers) or host.setup is Setup.ADOPT
         return step in ("system", "configure", "start") and self.ready_made
+
+    def keep(self) -> None:
+        """Called before the first change. A host that another create has changed is not for this
+        one to put back."""
+        self.keeps = existing.keep(self.session) or self.keeps
 
     @property
     def is_of_ours(self) -> bool:
@@ -576,7 +589,7 @@ def _install(walk: Walk) -> None:
     if walk.host.driver.source is Source.IMAGE:
         walk.session.install_engine(walk.bundle)
         return
-    existing.keep(walk.session)
+    walk.keep()
     if not walk.session.ensure_engine():
         walk.host.report.note("It has an engine already, which stays")
 
@@ -584,7 +597,7 @@ def _install(walk: Walk) -> None:
 def _configure(walk: Walk) -> None:
     if walk.host.setup is Setup.ADOPT:
         walk.session.require_engine()
-    existing.keep(walk.session)
+    walk.keep()
     walk.session.configure_engine(fresh_certificate=True)
 
 

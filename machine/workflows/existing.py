@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from machine.workflows.bootstrap import Session
 
 
-def keep(session: Session) -> None:
-    """Called before the first change of a host that was there before. Twice is fine."""
+def keep(session: Session) -> bool:
+    """Called before the first change of a host that was there before; True if what it was like was
+    not kept yet. Twice is fine."""
     host = session.host
-    if host.driver.source is Source.HOST and host.setup is not Setup.REGISTER:
-        ledger.keep(session.guest, session.provisioner, session.engine)
+    if host.driver.source is not Source.HOST or host.setup is Setup.REGISTER:
+        return False
+    return ledger.keep(session.guest, session.provisioner, session.engine)
 
 
 def pass_firewall(session: Session) -> None:

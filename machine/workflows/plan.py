@@ -91,10 +91,11 @@ def _install(session: Session, found: Plan) -> str:
         found.packages.append(f"{bundle.engine} {bundle.version}, from upstream's archive")
     else:
         there = session.provisioner.packages()
+        newer = session.provisioner.newer(bundle.packages, there)
         for name, version in sorted(bundle.packages.items()):
             if name not in there:
                 found.packages.append(f"{name} {version}")
-            elif session.provisioner.is_newer(version, there[name]):
+            elif name in newer:
                 found.packages.append(f"{name} {version} instead of {there[name]}")
     return bundle.kind if bundle else kind
 

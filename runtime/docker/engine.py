@@ -92,7 +92,9 @@ class DockerEngine(Engine):
                 f"There is a dockerd on the host ({dockerd}), and no service {self.unit} starts it",
                 hint="Give it one there; --register leaves it as it is",
             )
-        present = self.guest.get(DAEMON_JSON, sudo=True)
+        paths = [DAEMON_JSON, CA, CERT, KEY, *self.provisioner.overrides(self.unit)]
+        there = self.guest.get_all(paths, sudo=True)
+        present = there[DAEMON_JSON]
         configured = _parse(present)
         tls = settings.tls
         files = {CA: (tls.ca, 0o644), CERT: (tls.cert, 0o644), KEY: (tls.key, 0o600)}
@@ -122,11 +124,10 @@ class DockerEngine(Engine):
                     self._validate(content, dockerd)
                 files[DAEMON_JSON] = (content, self._mode(DAEMON_JSON) if present else 0o644)
         files[override.path] = (override.content, override.mode)
-        found = {path: self.guest.get(path, sudo=True) for path in files}
         return [
-            FileChange(path, found[path], content, mode)
+            FileChange(path, there[path], content, mode)
             for path, (content, mode) in files.items()
-            if found[path] != content
+            if there[path] != content
         ]
 
     def configure(self, settings: Settings) -> bool:

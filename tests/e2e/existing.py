@@ -14,13 +14,13 @@ from machine import keys, seed
 from machine.images import ImageCache
 from machine.model import FirstBoot, GuestFile, Identity, Nic
 from tests.e2e.testbed import CACHE, ROOT, Bed
+from tests.somebodys import PASSWORD, USER
 
 MAC = "52:54:00:00:00:02"
 GATE, CLIENT = "10.78.0.1", "10.78.0.2"
 INSIDE = "127.0.0.5"
 """The host's address as only the gate knows it."""
 GATE_PORT = 2222
-USER, PASSWORD = "alice", "two words'n more"  # what a shell would take apart
 SUDOERS = f"{USER} ALL=(ALL:ALL) ALL\n"
 
 

@@ -222,7 +222,7 @@ def cut_off(guest: Guest, calls: int, work: Callable[[Guest], object]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("calls", [5, 8, 9])
+@pytest.mark.parametrize("calls", [1, 3, 4])
 def test_keeping_that_was_cut_off_begins_again(adopted: Firewalled, calls: int) -> None:
     before = inventory(adopted)
     assert cut_off(adopted, calls, lambda guest: ledger.keep(guest, *parts(guest)))
@@ -231,7 +231,7 @@ def test_keeping_that_was_cut_off_begins_again(adopted: Firewalled, calls: int) 
     assert lost(before, inventory(adopted)) == ([], [])
 
 
-@pytest.mark.parametrize("calls", range(4, 36, 5))
+@pytest.mark.parametrize("calls", range(4, 29, 4))
 def test_undoing_that_was_cut_off_goes_on(adopted: Firewalled, calls: int) -> None:
     before = inventory(adopted)
     change_everything(adopted)

@@ -1,6 +1,6 @@
 """OpenRC itself, with busybox, in an unpacked system that nothing boots: how services are handled.
 
-Its dockerd is a script; tests/e2e/test_openrc.py has the real one."""
+Its dockerd is a script; test_openrc_host.py has the real one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ln -sf busybox /usr/bin/sh
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firewalled]:
-    archive = CACHE / openrc_image.FOLDER / openrc_image.NAME / openrc_image.TREE
+    archive = CACHE / openrc_image.FOLDER / openrc_image.NAME
     with firewalled(tmp_path_factory.mktemp("openrc"), archive) as guest:
         guest.script(STARTED)
         yield guest

@@ -20,9 +20,11 @@ from tests.unit.test_engine_changes import DROP_IN, WHICH, host
 
 NO_FIREWALL: dict[str, Answer | list[Answer]] = {
     "sh -c 'echo \"${SSH_CONNECTION-}\"'": "",
+    "ip -o -4 addr": "",
     "firewall-cmd --state": (127, ""),
     "ufw status verbose": (127, ""),
     "nft -j list ruleset": (127, ""),
+    "cat /proc/net/ip_tables_names": (1, ""),
     "iptables -V": (127, ""),
     "iptables-legacy -V": (127, ""),
 }

@@ -172,6 +172,7 @@ def test_openrc_knows_a_service_without_its_ending() -> None:
     guest = Replay(
         {
             "rc-service docker status": (3, " * status: stopped\n"),
+            "rc-service docker.socket status": (1, "rc-service: service does not exist\n"),
             "rc-update add docker default": " * service docker added to runlevel default\n",
             "rc-service docker restart": "",
             "tail -n 20 /var/log/docker.log": "failed to start daemon\n",
