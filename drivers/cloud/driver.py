@@ -42,7 +42,8 @@ class CloudDriver(Driver[Any, CloudFacts]):
 
     provider: ClassVar[Provider]
     source: ClassVar[Source] = Source.PROVIDER
-    can: ClassVar[Can] = Can.POWER
+    can: ClassVar[Can] = Can.POWER | Can.RESIZE
+    resizes: ClassVar[frozenset[str]] = frozenset({"kind"})
     experimental: ClassVar[str] = (
         "never run against the real service; run against a small server with its recorded answers"
     )
@@ -51,7 +52,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
     @classmethod
     def size(cls, config: Any) -> Size:
         """The provider's sizes are processors, memory, and often the disk."""
-        return Size(disk_gib=getattr(config, "disk_size", None))
+        return Size(disk_gib=getattr(config, "disk_size", None), kind=config.size)
 
     def preflight(self) -> None:
         row, config = self.provider, self.config
@@ -115,6 +116,23 @@ class CloudDriver(Driver[Any, CloudFacts]):
     def stop(self) -> None:
         with api.doing(self.provider.title, f"stopping {self.host.name}"):
             self.provider.stop(self._made, self._node())
+
+    def resize(self, wanted: Size) -> Mapping[str, Any]:
+        made, row, config = self._made, self.provider, replace(self.config, size=wanted.kind)
+        node = self._node()
+        _, size, _ = type(self)(self.host, config, self.facts)._choose(made)
+        names = (_id(size), size.name)
+        if row.size_name(node) not in names:
+            with api.doing(row.title, f"changing {self.host.name} to {wanted.kind}"):
+                row.resize(made, node, size)
+        wait.until(
+            f'{row.title} to change "{self.host.name}" to {wanted.kind}',
+            lambda: self._has_size(names),
+            timeout=_CHANGE,
+            most=5,
+        )
+        self.save(replace(self.facts, size=_id(size)))
+        return {"size": wanted.kind}
 
     def explain(self) -> str:
         return self._sight().problem
@@ -318,6 +336,14 @@ class CloudDriver(Driver[Any, CloudFacts]):
                 details=str((node.extra or {}).get("fault", "")) if node is not None else "",
             )
         return state is State.RUNNING and bool(self.facts.address)
+
+    def _has_size(self, names: Sequence[str]) -> bool:
+        """And is at rest, as it was or started again by its provider."""
+        node, row = self._node(), self.provider
+        with api.doing(row.title, f"changing {self.host.name}"):
+            ended = row.resized(self._made, node)
+        at_rest = _state(node) in (State.STOPPED, State.RUNNING)
+        return ended and at_rest and row.size_name(node) in names
 
     def _prices(self) -> dict[str, float]:
         if not self.provider.price_per:

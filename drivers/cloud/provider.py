@@ -49,6 +49,10 @@ class Provider:
     image: Callable[[Any, Any], Any] | None = None
     start: Callable[[Any, Any], Any] = lambda made, node: made.start_node(node)
     stop: Callable[[Any, Any], Any] = lambda made, node: made.stop_node(node)
+    resize: Callable[[Any, Any, Any], Any] = lambda made, node, size: made.ex_resize_node(
+        node, size
+    )
+    resized: Callable[[Any, Any], bool] = lambda made, node: True  # asked until it is
     size_name: Callable[[Any], str] = lambda node: str(node.size)
     price_per: str = ""  # what libcloud's prices are for: "hour", "month"; "" without any
     prepare: Callable[[Any, Any, Order], None] = nothing

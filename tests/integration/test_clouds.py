@@ -14,7 +14,7 @@ from machine.driver import HostRef
 from machine.drivers.cloud.config import CloudFacts
 from machine.drivers.cloud.driver import CloudDriver
 from machine.errors import DriverError, PreflightError
-from machine.model import Identity, State, VmSpec
+from machine.model import Identity, Size, State, VmSpec
 from machine.testing.contract import DriverContract
 from tests import clouds
 
@@ -126,6 +126,22 @@ def test_power(driver: CloudDriver) -> None:
     driver.stop()
     assert driver.state() is State.STOPPED
     driver.start()
+    driver.start()
+    assert driver.state() is State.RUNNING
+
+
+def test_its_size_is_another_one_once_it_is_off(
+    driver: CloudDriver, service: clouds.Service
+) -> None:
+    driver.create(SPEC)
+    driver.stop()
+    for _ in range(2):
+        assert driver.resize(Size(kind=service.larger)) == {"size": service.larger}
+    names = (service.larger, driver.facts.size)
+    assert driver.provider.size_name(driver._node()) in names
+    assert driver.state() is State.STOPPED
+    with pytest.raises(PreflightError, match="has no size 'nosuch'"):
+        driver.resize(Size(kind="nosuch"))
     driver.start()
     assert driver.state() is State.RUNNING
 
