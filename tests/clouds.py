@@ -31,6 +31,7 @@ class Service:
     name: ClassVar[str]
     larger: ClassVar[str]
     """A second size of a machine."""
+    makes: ClassVar[tuple[str, ...]] = ("POST",)
 
     def __init__(self) -> None:
         self.nodes: dict[str, dict[str, Any]] = {}
@@ -51,6 +52,11 @@ class Service:
     def answer(self, method: str, path: str, body: Any) -> Answer:
         """What it says to a request; a 404 where it has no such thing."""
         raise NotImplementedError
+
+    def quota(self, reason: str) -> Answer:
+        """Its refusal of what would be too much, in the shape of them all."""
+        said = {"id": "unprocessable_entity", "message": reason, "error": reason, "status": 400}
+        return 422, {**said, "errors": [{"reason": reason}]}
 
     def unauthorised(self) -> Answer:
         return 401, {"id": "unauthorized", "message": "Unable to authenticate you."}
@@ -402,6 +408,119 @@ class Google(Service):
         self.nodes[asked["name"]] = node
 
 
+class Azure(Service):
+    """Its resources by their paths, as they were put. What a node has of its own comes and goes with
+    it, by the deleteOption that it was asked for with."""
+
+    name = "azure"
+    larger = "Standard_A2"
+    makes = ("PUT",)
+    SUBSCRIPTION: ClassVar[str] = "99999999"
+    PREFIX: ClassVar[str] = f"/subscriptions/{SUBSCRIPTION}"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resources: dict[str, dict[str, Any]] = {}
+        self.power: dict[str, str] = {}
+
+    def unauthorised(self) -> Answer:
+        return 401, _azure_error("AuthenticationFailed", "Authentication failed.")
+
+    def quota(self, reason: str) -> Answer:
+        return 409, _azure_error("OperationNotAllowed", reason)
+
+    def answer(self, method: str, path: str, body: Any) -> Answer:
+        words = path.removeprefix(f"{self.PREFIX}/").split("/")
+        match (method, words):
+            case "GET", ["providers", "Microsoft.Compute"]:
+                return 200, recorded(f"{_AZURE}_providers_Microsoft_Compute.json")
+            case "GET", ["providers", _, "locations", _, "vmSizes"]:
+                return 200, recorded(
+                    f"{_AZURE}_providers_Microsoft_Compute_locations_eastus_vmSizes.json"
+                )
+            case "GET", ["providers", _, "locations", _, *image, "versions"]:
+                there = "Debian" in image and "debian-13" in image
+                version = {"id": path, "name": "0.20250901.2222"}
+                return (200, [version]) if there else (404, _azure_error("NotFound", path))
+            case "GET", ["providers", "Microsoft.Compute", "virtualMachines"]:
+                self.listings += 1
+                return 200, {"value": list(self.nodes.values())}
+            case "GET", ["resourceGroups", group, "resources"]:
+                inside = f"{self.PREFIX}/resourceGroups/{group}/providers/"
+                return 200, {"value": [key for key in self.resources if key.startswith(inside)]}
+            case "PUT", [*_, "virtualMachines", name]:
+                return 201, self._made(path, name, body)
+            case "GET", [*_, "virtualMachines", name, "InstanceView"]:
+                return 200, {"statuses": [{"code": f"PowerState/{self.power[name]}"}]}
+            case "GET", [*_, "virtualMachines", name] if name in self.nodes:
+                return 200, self.nodes[name]
+            case "DELETE", [*_, "virtualMachines", name] if name in self.nodes:
+                del self.nodes[name]
+                return 202, None
+            case "POST", [*_, "virtualMachines", name, verb]:
+                return self._act(name, verb, body)
+            case "PUT", _:
+                self.resources[path] = {**body, "id": path}
+                return 201, self.resources[path]
+            case "GET", _ if path in self.resources:
+                return 200, self.resources[path]
+            case "DELETE", _ if path in self.resources:
+                del self.resources[path]
+                return 202, None
+            case "GET", [*_, "networkInterfaces", _]:
+                return 200, self._card(path)
+            case "GET", [*_, "publicIPAddresses", _]:
+                address = recorded(f"{_AZURE_GROUP}_publicIPAddresses_test_public_ip.json")
+                address["properties"]["ipAddress"] = ADDRESS
+                return 200, address
+        return 404, _azure_error("ResourceNotFound", path)
+
+    def _act(self, name: str, verb: str, body: Any) -> Answer:
+        if verb == "resize":
+            assert self.power[name] == "deallocated"
+            self.nodes[name]["properties"]["hardwareProfile"]["vmSize"] = body["size"]
+        else:
+            self.power[name] = {"deallocate": "deallocated", "start": "running"}[verb]
+        return 202, None
+
+    def _made(self, path: str, name: str, asked: Any) -> Any:
+        node = recorded(f"{_AZURE}_providers_Microsoft_Compute_virtualMachines.json")["value"][0]
+        node |= {"id": path, "name": name, "tags": asked["tags"]}
+        profile = asked["properties"]
+        (card,) = profile["networkProfile"]["networkInterfaceConfigurations"]
+        needed = card["properties"]["networkSecurityGroup"]["id"]
+        (address,) = card["properties"]["ipConfigurations"]
+        assert needed in self.resources
+        assert address["properties"]["subnet"]["id"].partition("/subnets/")[0] in self.resources
+        place = path.partition("/Microsoft.Compute/")[0] + "/Microsoft.Network"
+        node["properties"]["networkProfile"]["networkInterfaces"] = [
+            {"id": f"{place}/networkInterfaces/{card['name']}"}
+        ]
+        node["properties"]["hardwareProfile"] = profile["hardwareProfile"]
+        self.user_data = _decoded(profile["osProfile"]["customData"])
+        self.nodes[name], self.power[name] = node, "running"
+        answer = {**node, "properties": {**profile, "provisioningState": "Creating"}}
+        del answer["properties"]["networkProfile"]
+        return answer
+
+    def _card(self, path: str) -> Any:
+        card = recorded(f"{_AZURE_CARD}.json")
+        public = path.replace("networkInterfaces", "publicIPAddresses")
+        card["properties"]["ipConfigurations"][0]["properties"]["publicIPAddress"] = {"id": public}
+        return card
+
+
+def _azure_error(code: str, message: str) -> Any:
+    return {"error": {"code": code, "message": message}}
+
+
+_AZURE = "azure_arm/_subscriptions_99999999"
+_AZURE_GROUP = f"{_AZURE}_resourceGroups_REVIZOR_providers_Microsoft_Network"
+_AZURE_CARD = (
+    f"{_AZURE}_resourceGroups_000000_providers_Microsoft_Network_networkInterfaces_test_node_1_nic"
+)
+
+
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     """Its URL."""
@@ -412,7 +531,7 @@ def serving(service: Service) -> Iterator[str]:
             body = json.loads(self.rfile.read(length)) if length else None
             if not service.authorised(self.headers, self.path, body):
                 status, said = service.unauthorised()
-            elif service.refuse and self.command == "POST" and "/auth/" not in self.path:
+            elif service.refuse and self.command in service.makes and "/auth/" not in self.path:
                 (status, said), service.refuse = service.refuse, None
             else:
                 where = urlsplit(self.path)

@@ -17,20 +17,16 @@ from tests import artefact
 
 NAME: Final = "foreign-debian-13.qcow2"
 FOLDER: Final = "test-images"
-PACKAGES: Final = (
+SYSTEM: Final = (
     "apparmor",
     "ca-certificates",
     "cloud-guest-utils",
     "cloud-init",
     "dbus",
     "e2fsprogs",
-    "fdisk",
-    "grub-pc-bin",
-    "initramfs-tools",
     "iproute2",
     "iptables",
     "libpam-systemd",
-    "linux-image-cloud-amd64",
     "netplan.io",
     "openssh-server",
     "polkitd",
@@ -40,6 +36,13 @@ PACKAGES: Final = (
     "systemd-sysv",
     "systemd-timesyncd",
     "udev",
+)
+PACKAGES: Final = (
+    *SYSTEM,
+    "fdisk",
+    "grub-pc-bin",
+    "initramfs-tools",
+    "linux-image-cloud-amd64",
     "unattended-upgrades",
     "zstd",
 )

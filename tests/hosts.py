@@ -7,6 +7,9 @@ nothing where this computer's are not cgroup v2's, and a routing mesh needs its 
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -19,11 +22,13 @@ from machine.images import ImageCache
 from machine.model import GuestFile, Identity, Nic
 from machine.paths import cache_root
 from machine.runtime.bundle import BundleCache
-from tests import artefact
+from tests import artefact, foreign_image
 from tests.e2e.testbed import CACHE, Bed
 
 NAME: Final = "debian-13"
 WITH_ENGINE: Final = f"{NAME}-engine"
+WITH_CLOUD_INIT: Final = f"{NAME}-cloud-init"
+"""The same system as others publish it for clouds: cloud-init makes somebody of it."""
 FOLDER: Final = "test-hosts"
 TOOL: Final = "10.79.0.254"
 """Where the tool is, on the hosts' network."""
@@ -97,6 +102,11 @@ class Host:
         return f"{self.bed.namespace}-{self.number}"
 
     @property
+    def group(self) -> Path:
+        """Its control group."""
+        return control_groups() / self.namespace
+
+    @property
     def options(self) -> list[str]:
         """Of `machine create`, to have it as a machine."""
         return [
@@ -125,6 +135,10 @@ class Host:
         archive = seed.identity_tar(identity, [Nic(mac, f"{self.address}/24", gateway=TOOL)])
         unpack = ("tar", "-xp", "-C", str(self.folder / "identity"))
         subprocess.run(unpack, input=archive, check=True)
+        self.connect(mac)
+
+    def connect(self, mac: str) -> None:
+        """Its own network, with a card on that of all."""
         _ip("netns", "add", self.namespace)
         card = ("link", "add", "eth0", "netns", self.namespace, "address", mac)
         _ip(*card, "type", "veth", "peer", f"host{self.number}", "netns", self.bed.namespace)
@@ -132,11 +146,10 @@ class Host:
 
     def start(self) -> None:
         """Returns when its sshd answers."""
-        group = control_groups() / self.namespace
-        group.mkdir(exist_ok=True)
+        self.group.mkdir(exist_ok=True)
         enter = 'echo $$ >"$0/cgroup.procs"; exec "$@"'
         words = [
-            *("sh", "-c", enter, str(group), "nsenter", f"--net=/run/netns/{self.namespace}"),
+            *("sh", "-c", enter, str(self.group), "nsenter", f"--net=/run/netns/{self.namespace}"),
             *("unshare", "-m", "-u", "-p", "-i", "-C", "-f", "--kill-child"),
             *("--propagation", "private", "sh", "-c", BOOT, "sh", str(self.folder)),
             str(self.bed.tree),
@@ -152,15 +165,26 @@ class Host:
             self._boot.kill()
             self._boot.wait()
             self._boot = None
-        group = control_groups() / self.namespace
-        self.bed.wait_for(lambda: _is_empty(group))
-        for each in sorted(group.rglob("*"), reverse=True):
+        if not self.group.exists():
+            return
+        self.bed.wait_for(lambda: _is_empty(self.group))
+        for each in sorted(self.group.rglob("*"), reverse=True):
             if each.is_dir():
                 each.rmdir()
-        group.rmdir()
+        self.group.rmdir()
+
+    def shut_down(self) -> None:
+        """As by its power button; cut off when it does not end. Systemd's SIGRTMIN+4 is to power
+        off (systemd(1)). Twice is fine."""
+        if self._boot:
+            (number,) = (self.group / "init.scope/cgroup.procs").read_text().split()
+            os.kill(int(number), signal.SIGRTMIN + 4)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._boot.wait(30)
+        self.cut_off()
 
     def remove(self) -> None:
-        if (control_groups() / self.namespace).exists():
+        if self.group.exists():
             self.cut_off()
         _ip("netns", "del", self.namespace)
 
@@ -231,6 +255,18 @@ def build(folder: Path) -> None:
         (work / NAME / "var/lib/docker").mkdir()
         return work / NAME
 
+    def with_cloud_init(work: Path) -> Path:
+        root, archive = work / WITH_CLOUD_INIT, work / "root.tar"
+        root.mkdir()
+        artefact.bootstrap(archive, foreign_image.SYSTEM, *artefact.BARE)
+        subprocess.run(["tar", "-C", str(root), "--exclude=./dev/*", "-xpf", archive], check=True)
+        (root / "dev").mkdir(exist_ok=True)
+        (root / "etc/machine-id").write_text("")
+        enable = ("systemctl", "-q", "enable", "systemd-networkd", "systemd-resolved")
+        subprocess.run(["chroot", str(root), *enable], check=True)
+        (root / "var/lib/docker").mkdir()
+        return root
+
     def with_engine(work: Path) -> Path:
         subprocess.run(["cp", "-a", str(folder / NAME), str(work)], check=True)
         bundle = BundleCache(CACHE / "bundles").get(f"docker-{NAME}")
@@ -241,6 +277,7 @@ def build(folder: Path) -> None:
 
     artefact.build(folder / NAME, plain)
     artefact.build(folder / WITH_ENGINE, with_engine)
+    artefact.build(folder / WITH_CLOUD_INIT, with_cloud_init)
 
 
 def _is_empty(group: Path) -> bool:

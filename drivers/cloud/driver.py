@@ -37,6 +37,10 @@ _SHOWN: Final = 12
 """Names that a message lists."""
 
 
+_INSIDE: Final = ("use_internal_ip", "use_internal_ip_only", "use_private_ip", "no_public_ip")
+"""Options by which a node is reached at its private address."""
+
+
 class CloudDriver(Driver[Any, CloudFacts]):
     """Subclasses say which provider; nothing else."""
 
@@ -96,7 +100,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
         made, title = self._made, self.provider.title
         for node in self._nodes():
             with api.doing(title, f"removing {node.name}"):
-                made.destroy_node(node)
+                self.provider.destroy(made, node)
         wait.until(
             f'{title} to remove "{self.host.name}"',
             lambda: not self._nodes(),
@@ -247,9 +251,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
     def _learn(self, node: Any) -> None:
         """Without writing it: commands that only read come here as well."""
         config = self.config
-        inside = any(
-            getattr(config, key, False) for key in ("use_internal_ip", "use_internal_ip_only")
-        )
+        inside = any(getattr(config, key, False) for key in _INSIDE)
         addresses = node.private_ips if inside else node.public_ips or node.private_ips
         usable = [each for each in addresses if each and ":" not in each and each != "0.0.0.0"]  # noqa: S104
         address = str(usable[0]) if usable else ""
@@ -305,9 +307,11 @@ class CloudDriver(Driver[Any, CloudFacts]):
         )
         with api.doing(row.title, "making the node"), api.once(made):
             row.prepare(made, self.config, order)
-            node = made.create_node(
-                name=order.name, size=size, image=image, **row.order(self.config, order)
-            )
+            if row.make:
+                node = row.make(made, self.config, order)
+            else:
+                words = row.order(self.config, order)
+                node = made.create_node(name=order.name, size=size, image=image, **words)
         self.save(replace(self.facts, node=str(node.id)))
 
     def _extra_user_data(self) -> str:

@@ -93,7 +93,7 @@ def test_one_whose_create_has_not_ended(stopped: str) -> None:
 
 
 def test_a_driver_that_cannot_says_so(own_home: Path) -> None:
-    made("g1", "generic", State.STOPPED)
-    ran = machine("resize", "g1", "--memory", "2048")
+    made("n1", "none", State.STOPPED)
+    ran = machine("resize", "n1", "--memory", "2048")
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "Error: The generic driver cannot change a machine's size\n"
+    assert ran.stderr == "Error: The none driver cannot change a machine's size\n"
