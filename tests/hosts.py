@@ -146,6 +146,11 @@ class Host:
 
     def start(self) -> None:
         """Returns when its sshd answers."""
+        self.power_on()
+        probe = ("sh", "-c", f"timeout 2 bash -c '</dev/tcp/{self.address}/22'")
+        self.bed.wait_for(lambda: self.bed.run(*probe).returncode == 0, 60)
+
+    def power_on(self) -> None:
         self.group.mkdir(exist_ok=True)
         enter = 'echo $$ >"$0/cgroup.procs"; exec "$@"'
         words = [
@@ -156,8 +161,6 @@ class Host:
         ]
         with (self.folder / "console").open("ab") as log:
             self._boot = subprocess.Popen(words, stdout=log, stderr=log)
-        probe = ("sh", "-c", f"timeout 2 bash -c '</dev/tcp/{self.address}/22'")
-        self.bed.wait_for(lambda: self.bed.run(*probe).returncode == 0, 60)
 
     def cut_off(self) -> None:
         """As when its power fails. Twice is fine."""

@@ -112,18 +112,12 @@ class Inside(HostBed):
         super().__init__(folder, tree=WITH_CLOUD_INIT)
         self.namespace = namespace
 
-    def inside(self) -> list[str]:
-        return []
-
 
 class Instance(Host):
     """One that cloud-init makes somebody of. Its network is there before: EC2's would tell it."""
 
     public = ""
-
-    @property
-    def address(self) -> str:
-        return self.public
+    """Its address, while it runs."""
 
     @property
     def runs(self) -> bool:
@@ -148,7 +142,7 @@ class Instance(Host):
         route = f"[Route]\nGateway={TOOL}\nGatewayOnLink=yes\n"
         self.write("etc/systemd/network/instance.network", network + route)
         subprocess.run(["ip", "route", "replace", f"{address}/32", "dev", "hosts"], check=True)
-        self.start()
+        self.power_on()
 
     def shut_down(self) -> None:
         super().shut_down()

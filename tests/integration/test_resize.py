@@ -93,7 +93,9 @@ def test_one_whose_create_has_not_ended(stopped: str) -> None:
 
 
 def test_a_driver_that_cannot_says_so(own_home: Path) -> None:
-    made("n1", "none", State.STOPPED)
+    host = made("n1", "none", State.STOPPED)
+    host.block.config = {"url": "tcp://127.0.0.1:2376"}
+    host.save()
     ran = machine("resize", "n1", "--memory", "2048")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "Error: The none driver cannot change a machine's size\n"
