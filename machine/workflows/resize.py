@@ -10,7 +10,7 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import Can, Size, State
 from machine.store import Store
-from machine.workflows import power, room
+from machine.workflows import departure, power, room
 
 FLAGS: Final = {
     "cpus": ("--cpus", "{} CPUs"),
@@ -27,13 +27,15 @@ def resize(
     """Change what is not None. With ``restart`` a machine that is on is shut down first, and started
     afterwards. Raises, before anything is done, Unsupported, BadOption for what its driver cannot
     change, PreflightError for memory that there is not, and HostError for a machine that is not
-    off."""
+    off, or whose Swarm would lose its quorum."""
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
         parts = _parts(host, wanted)
         state = _ready(host, wanted, restart=restart)
         if state is not State.STOPPED:
+            if departure.check(store, [name], stays=True):
+                departure.stand_aside(store, host)
             power.shut_down(host)
         try:
             with report.step("resize", f"Changing it to {_words(parts)}"):
@@ -41,6 +43,7 @@ def resize(
         finally:
             if restart:
                 power.bring_up(host)
+                departure.stand_in(store, host)
 
 
 def _parts(host: Host, wanted: Size) -> dict[str, object]:

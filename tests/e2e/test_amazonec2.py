@@ -154,9 +154,6 @@ def test_it_has_another_address_after_a_stop(place: RegionBed, worker: str) -> N
     stopped = place.machine("stop", worker)
     assert stopped.returncode == 0, stopped.stderr
     assert place.machine("status", worker).stdout == "Stopped\n"
-    resized = place.machine("resize", "--size", "t3.large", "--disk", "40", worker)
-    assert resized.returncode == 0, resized.stderr
-    assert inspected(place, worker, "config.instance_type") == "t3.large"
     started = place.machine("start", worker, timeout=900)
     assert started.returncode == 0, started.stderr
     after = place.machine("ip", worker).stdout
@@ -164,6 +161,15 @@ def test_it_has_another_address_after_a_stop(place: RegionBed, worker: str) -> N
     assert after.strip() in place.machine("url", worker).stdout
     assert place.machine("config", worker).returncode == 0
     assert after.strip() in place.machine("ls").stdout
+
+
+def test_its_size_is_another_one_after_a_restart(place: RegionBed, worker: str) -> None:
+    resized = place.machine(
+        "resize", "--restart", "--size", "t3.large", "--disk", "40", worker, timeout=900
+    )
+    assert resized.returncode == 0, resized.stderr
+    assert inspected(place, worker, "config.instance_type") == "t3.large"
+    assert place.machine("config", worker).returncode == 0
 
 
 @pytest.mark.parametrize("step", [*BEFORE_LOGIN, *AFTER_LOGIN])
