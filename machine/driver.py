@@ -52,6 +52,8 @@ class Driver(ABC, Generic[C, F]):
     ignored: ClassVar[Mapping[str, str]] = {}
     """Flags of docker-machine's that do nothing here, and why; one that takes a value has a word
     for it behind: ``{"--virtualbox-boot2docker-url URL": "images come from templates"}``."""
+    resizes: ClassVar[frozenset[str]] = frozenset()
+    """The fields of ``Size`` that ``resize`` can change."""
     config_type: ClassVar[type[Any]]  # frozen dataclass of machine.flags.option fields
     facts_type: ClassVar[type[Any]]  # frozen dataclass, every field with a default
     """Both are what a class names in ``Driver[Config, Facts]``, unless it says otherwise."""
@@ -202,6 +204,12 @@ class Driver(ABC, Generic[C, F]):
         """Forget a kept state; the machine stays as it is. Raises DriverError for one that is not
         there."""
         raise Unsupported(f"The {self.name} driver keeps no snapshots")
+
+    def resize(self, wanted: Size) -> Mapping[str, Any]:
+        """Change the size of a stopped machine: of ``wanted`` only what ``resizes`` names, and a
+        disk only to a larger one. Returns once it is true; answers the options that say it from now
+        on, by key. Twice is fine. Raises PreflightError for a kind that there is not, DriverError."""
+        raise Unsupported(f"The {self.name} driver cannot change a machine's size")
 
     def console(self, offset: int = 0) -> tuple[bytes, int]:
         """The serial log from byte ``offset`` on, and the offset to ask with next. Works in any

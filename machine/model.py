@@ -38,6 +38,7 @@ class Can(enum.Flag):
     MEDIA = enum.auto()  # attaches read-only disks (the engine bundle)
     WARM = enum.auto()  # starts machines from saved memory
     SNAPSHOT = enum.auto()  # keeps states of a machine, and returns to them
+    RESIZE = enum.auto()  # changes the size of a machine that is off
 
 
 class Source(StrEnum):
@@ -87,11 +88,12 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What was chosen of a host's size; None is what the template says."""
+    """What was chosen of a host's size; None is what the template says, or what stays as it is."""
 
     cpus: int | None = None
     memory_mib: int | None = None
     disk_gib: int | None = None
+    kind: str | None = None  # a provider's own name for processors and memory: "t3.large"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # completion asks for names alone, and loads no contract
 DISTRIBUTION: Final = "machine-vm"
 DRIVERS: Final = {
     "amazonec2": "machine.drivers.amazonec2.driver:Amazonec2Driver",
+    "azure": "machine.drivers.cloud.azure:Azure",
     "digitalocean": "machine.drivers.cloud.providers:DigitalOcean",
     "generic": "machine.drivers.generic.driver:GenericDriver",
     "google": "machine.drivers.cloud.providers:Google",

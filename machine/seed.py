@@ -177,6 +177,7 @@ def _cloud_config(identity: Identity) -> dict[str, Any]:
     return {
         "hostname": identity.hostname,
         "fqdn": identity.hostname,
+        "manage_etc_hosts": "localhost",  # sudo asks who it is on, and waits for DNS that is not there
         "disable_root": True,
         "ssh_pwauth": False,
         "ssh_deletekeys": True,

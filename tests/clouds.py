@@ -29,6 +29,9 @@ class Service:
     """A provider's account; ``refuse`` is what the next request that makes something gets."""
 
     name: ClassVar[str]
+    larger: ClassVar[str]
+    """A second size of a machine."""
+    makes: ClassVar[tuple[str, ...]] = ("POST",)
 
     def __init__(self) -> None:
         self.nodes: dict[str, dict[str, Any]] = {}
@@ -50,12 +53,18 @@ class Service:
         """What it says to a request; a 404 where it has no such thing."""
         raise NotImplementedError
 
+    def quota(self, reason: str) -> Answer:
+        """Its refusal of what would be too much, in the shape of them all."""
+        said = {"id": "unprocessable_entity", "message": reason, "error": reason, "status": 400}
+        return 422, {**said, "errors": [{"reason": reason}]}
+
     def unauthorised(self) -> Answer:
         return 401, {"id": "unauthorized", "message": "Unable to authenticate you."}
 
 
 class DigitalOcean(Service):
     name = "digitalocean"
+    larger = "s-2vcpu-4gb"
 
     def answer(self, method: str, path: str, body: Any) -> Answer:
         words = path.strip("/").split("/")[1:]
@@ -76,15 +85,22 @@ class DigitalOcean(Service):
             case "DELETE", ["droplets", identifier]:
                 return (204, None) if self.nodes.pop(identifier, None) else (404, {})
             case "POST", ["droplets", identifier, "actions"]:
-                state = {"shutdown": "off", "power_on": "active"}[body["type"]]
-                self.nodes[identifier]["status"] = state
+                states = {"shutdown": "off", "power_on": "active"}
+                node = self.nodes[identifier]
+                if body["type"] == "resize":
+                    assert node["status"] == "off"
+                    node["size_slug"] = body["size"]
+                else:
+                    node["status"] = states[body["type"]]
                 return 201, {"action": {}}
             case "GET", ["images"]:
                 image = recorded("digitalocean_v2/list_images.json")["images"][0]
                 return 200, _page("images", [image | {"slug": "debian-13-x64", "name": "13 x64"}])
             case "GET", ["sizes"]:
                 size = recorded("digitalocean_v2/list_sizes.json")["sizes"][0]
-                return 200, _page("sizes", [size | {"slug": "s-1vcpu-1gb", "regions": ["nyc3"]}])
+                slugs = ("s-1vcpu-1gb", self.larger)
+                sizes = [size | {"slug": slug, "regions": ["nyc3"]} for slug in slugs]
+                return 200, _page("sizes", sizes)
             case "GET", ["regions"]:
                 region = recorded("digitalocean_v2/list_locations.json")["regions"][0]
                 return 200, _page("regions", [region | {"slug": "nyc3"}])
@@ -93,6 +109,7 @@ class DigitalOcean(Service):
 
 class Vultr(Service):
     name = "vultr"
+    larger = "vc2-2c-4gb"
 
     def answer(self, method: str, path: str, body: Any) -> Answer:
         words = path.strip("/").split("/")[1:]
@@ -111,6 +128,9 @@ class Vultr(Service):
                 return answer
             case "DELETE", ["instances", identifier]:
                 return (204, None) if self.nodes.pop(identifier, None) else (404, {})
+            case "PATCH", ["instances", identifier]:
+                self.nodes[identifier]["plan"] = body["plan"]
+                return 202, {"instance": self.nodes[identifier]}
             case "POST", ["instances", "halt"]:
                 for identifier in body["instance_ids"]:
                     self.nodes[identifier]["power_status"] = "stopped"
@@ -134,6 +154,7 @@ class Vultr(Service):
 
 class Linode(Service):
     name = "linode"
+    larger = "g6-standard-2"
 
     def answer(self, method: str, path: str, body: Any) -> Answer:
         words = path.strip("/").split("/")[1:]
@@ -154,13 +175,17 @@ class Linode(Service):
                 return (
                     (200, {}) if self.nodes.pop(identifier, None) else (404, _errors("Not found"))
                 )
+            case "POST", ["linode", "instances", identifier, "resize"]:
+                assert self.nodes[identifier]["status"] == "offline"
+                self.nodes[identifier]["type"] = body["type"]
+                return 200, {}
             case "POST", ["linode", "instances", identifier, verb]:
                 state = {"shutdown": "offline", "boot": "running"}[verb]
                 self.nodes[identifier]["status"] = state
                 return 200, {}
             case "GET", ["linode", "types"]:
                 size = recorded("linode_v4/list_types.json")["data"][0]
-                return 200, _data([size | {"id": "g6-standard-1"}])
+                return 200, _data([size | {"id": each} for each in ("g6-standard-1", self.larger)])
             case "GET", ["images"]:
                 image = recorded("linode_v4/list_images.json")["data"][0]
                 return 200, _data([image | {"id": "linode/debian13"}])
@@ -177,6 +202,7 @@ class OpenStack(Service):
     """Identity, compute, images and networks at paths of one address."""
 
     name = "openstack"
+    larger = "m1.large"
     PARTS: ClassVar[dict[str, tuple[str, str]]] = {
         "compute": ("nova", "/nova/v2.1"),
         "image": ("glance", "/glance"),
@@ -207,12 +233,12 @@ class OpenStack(Service):
             case "DELETE", ["nova", _, "servers", identifier]:
                 return (204, None) if self.nodes.pop(identifier, None) else (404, {})
             case "POST", ["nova", _, "servers", identifier, "action"]:
-                state = "SHUTOFF" if "os-stop" in body else "ACTIVE"
-                self.nodes[identifier]["status"] = state
-                return 202, None
+                return self._act(self.nodes[identifier], body)
             case "GET", ["nova", _, "flavors", "detail"]:
                 flavour = recorded("openstack_v1_1/_flavors_detail.json")["flavors"][0]
-                return 200, {"flavors": [flavour | {"id": "1", "name": "m1.small"}]}
+                names = {"1": "m1.small", "2": self.larger}
+                there = [flavour | {"id": key, "name": name} for key, name in names.items()]
+                return 200, {"flavors": there}
             case "GET", ["glance", "v2", "images"]:
                 image = recorded("openstack_v1_1/_images_v2.json")["images"][0]
                 return 200, {"images": [image | {"name": "debian-13"}]}
@@ -220,6 +246,17 @@ class OpenStack(Service):
                 network = recorded("openstack_v1_1/_v2_0__networks.json")["networks"][0]
                 return 200, {"networks": [network | {"name": "private"}]}
         return 404, {"itemNotFound": {"message": path, "code": 404}}
+
+    def _act(self, node: dict[str, Any], asked: Any) -> Answer:
+        if "resize" in asked:
+            node |= {"status": "VERIFY_RESIZE", "OS-EXT-STS:vm_state": "resized"}
+            node["flavor"] = {"id": asked["resize"]["flavorRef"]}
+        elif "confirmResize" in asked:
+            node |= {"status": "SHUTOFF", "OS-EXT-STS:vm_state": "stopped"}
+            return 204, None
+        else:
+            node["status"] = "SHUTOFF" if "os-stop" in asked else "ACTIVE"
+        return 202, None
 
     def _made(self, asked: Any) -> str:
         node = recorded("openstack_v1_1/_servers_detail.json")["servers"][0]
@@ -275,6 +312,7 @@ class Google(Service):
     """Operations are done as soon as they are asked for."""
 
     name = "google"
+    larger = "e2-medium"
     PROJECT = "project_name"
 
     def __init__(self) -> None:
@@ -296,9 +334,11 @@ class Google(Service):
             case "GET", ["regions", "us-central1"]:
                 return 200, recorded("gce/regions_us-central1.json")
             case "GET", ["zones", zone, "machineTypes"]:
-                return 200, {"items": [self._size(zone)]}
-            case "GET", ["zones", zone, "machineTypes", _]:
-                return 200, self._size(zone)
+                return 200, {
+                    "items": [self._size(zone, name) for name in ("e2-small", self.larger)]
+                }
+            case "GET", ["zones", zone, "machineTypes", name]:
+                return 200, self._size(zone, name)
             case "GET", ["global", "images", "family", _]:
                 file = "gce/projects_coreos-cloud_global_images_family_coreos_stable.json"
                 return 200, recorded(file) | {"name": "ubuntu-2404-noble-v20250101"}
@@ -324,7 +364,11 @@ class Google(Service):
                 there = {"zones/us-central1-a": {"instances": list(self.nodes.values())}}
                 return 200, {"items": there}
             case "GET", ["aggregated", "machineTypes"]:
-                there = {"zones/us-central1-a": {"machineTypes": [self._size("us-central1-a")]}}
+                there = {
+                    "zones/us-central1-a": {
+                        "machineTypes": [self._size("us-central1-a", "e2-small")]
+                    }
+                }
                 return 200, {"items": there}
             case "GET", ["aggregated", "disks"]:
                 return 200, {"items": {}}
@@ -336,15 +380,19 @@ class Google(Service):
             case "DELETE", ["zones", _, "instances", name] if name in self.nodes:
                 del self.nodes[name]
                 return 200, self._done()
+            case "POST", ["zones", _, "instances", name, "setMachineType"]:
+                assert self.nodes[name]["status"] == "TERMINATED"
+                self.nodes[name]["machineType"] = body["machineType"]
+                return 200, self._done()
             case "POST", ["zones", _, "instances", name, verb]:
                 state = {"stop": "TERMINATED", "start": "RUNNING"}[verb]
                 self.nodes[name]["status"] = state
                 return 200, self._done()
         return 404, _google_error(404, "notFound", path)
 
-    def _size(self, zone: str) -> Any:
+    def _size(self, zone: str, name: str) -> Any:
         file = "gce/zones_europe-west1-a_machineTypes_n1-standard-1.json"
-        return recorded(file) | {"name": "e2-small", "zone": zone}
+        return recorded(file) | {"name": name, "zone": zone}
 
     def _done(self) -> Any:
         return recorded("gce/operations_operation_zones_us-central1-a_instances_post.json")
@@ -360,6 +408,119 @@ class Google(Service):
         self.nodes[asked["name"]] = node
 
 
+class Azure(Service):
+    """Its resources by their paths, as they were put. What a node has of its own comes and goes with
+    it, by the deleteOption that it was asked for with."""
+
+    name = "azure"
+    larger = "Standard_A2"
+    makes = ("PUT",)
+    SUBSCRIPTION: ClassVar[str] = "99999999"
+    PREFIX: ClassVar[str] = f"/subscriptions/{SUBSCRIPTION}"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resources: dict[str, dict[str, Any]] = {}
+        self.power: dict[str, str] = {}
+
+    def unauthorised(self) -> Answer:
+        return 401, _azure_error("AuthenticationFailed", "Authentication failed.")
+
+    def quota(self, reason: str) -> Answer:
+        return 409, _azure_error("OperationNotAllowed", reason)
+
+    def answer(self, method: str, path: str, body: Any) -> Answer:
+        words = path.removeprefix(f"{self.PREFIX}/").split("/")
+        match (method, words):
+            case "GET", ["providers", "Microsoft.Compute"]:
+                return 200, recorded(f"{_AZURE}_providers_Microsoft_Compute.json")
+            case "GET", ["providers", _, "locations", _, "vmSizes"]:
+                return 200, recorded(
+                    f"{_AZURE}_providers_Microsoft_Compute_locations_eastus_vmSizes.json"
+                )
+            case "GET", ["providers", _, "locations", _, *image, "versions"]:
+                there = "Debian" in image and "debian-13" in image
+                version = {"id": path, "name": "0.20250901.2222"}
+                return (200, [version]) if there else (404, _azure_error("NotFound", path))
+            case "GET", ["providers", "Microsoft.Compute", "virtualMachines"]:
+                self.listings += 1
+                return 200, {"value": list(self.nodes.values())}
+            case "GET", ["resourceGroups", group, "resources"]:
+                inside = f"{self.PREFIX}/resourceGroups/{group}/providers/"
+                return 200, {"value": [key for key in self.resources if key.startswith(inside)]}
+            case "PUT", [*_, "virtualMachines", name]:
+                return 201, self._made(path, name, body)
+            case "GET", [*_, "virtualMachines", name, "InstanceView"]:
+                return 200, {"statuses": [{"code": f"PowerState/{self.power[name]}"}]}
+            case "GET", [*_, "virtualMachines", name] if name in self.nodes:
+                return 200, self.nodes[name]
+            case "DELETE", [*_, "virtualMachines", name] if name in self.nodes:
+                del self.nodes[name]
+                return 202, None
+            case "POST", [*_, "virtualMachines", name, verb]:
+                return self._act(name, verb, body)
+            case "PUT", _:
+                self.resources[path] = {**body, "id": path}
+                return 201, self.resources[path]
+            case "GET", _ if path in self.resources:
+                return 200, self.resources[path]
+            case "DELETE", _ if path in self.resources:
+                del self.resources[path]
+                return 202, None
+            case "GET", [*_, "networkInterfaces", _]:
+                return 200, self._card(path)
+            case "GET", [*_, "publicIPAddresses", _]:
+                address = recorded(f"{_AZURE_GROUP}_publicIPAddresses_test_public_ip.json")
+                address["properties"]["ipAddress"] = ADDRESS
+                return 200, address
+        return 404, _azure_error("ResourceNotFound", path)
+
+    def _act(self, name: str, verb: str, body: Any) -> Answer:
+        if verb == "resize":
+            assert self.power[name] == "deallocated"
+            self.nodes[name]["properties"]["hardwareProfile"]["vmSize"] = body["size"]
+        else:
+            self.power[name] = {"deallocate": "deallocated", "start": "running"}[verb]
+        return 202, None
+
+    def _made(self, path: str, name: str, asked: Any) -> Any:
+        node = recorded(f"{_AZURE}_providers_Microsoft_Compute_virtualMachines.json")["value"][0]
+        node |= {"id": path, "name": name, "tags": asked["tags"]}
+        profile = asked["properties"]
+        (card,) = profile["networkProfile"]["networkInterfaceConfigurations"]
+        needed = card["properties"]["networkSecurityGroup"]["id"]
+        (address,) = card["properties"]["ipConfigurations"]
+        assert needed in self.resources
+        assert address["properties"]["subnet"]["id"].partition("/subnets/")[0] in self.resources
+        place = path.partition("/Microsoft.Compute/")[0] + "/Microsoft.Network"
+        node["properties"]["networkProfile"]["networkInterfaces"] = [
+            {"id": f"{place}/networkInterfaces/{card['name']}"}
+        ]
+        node["properties"]["hardwareProfile"] = profile["hardwareProfile"]
+        self.user_data = _decoded(profile["osProfile"]["customData"])
+        self.nodes[name], self.power[name] = node, "running"
+        answer = {**node, "properties": {**profile, "provisioningState": "Creating"}}
+        del answer["properties"]["networkProfile"]
+        return answer
+
+    def _card(self, path: str) -> Any:
+        card = recorded(f"{_AZURE_CARD}.json")
+        public = path.replace("networkInterfaces", "publicIPAddresses")
+        card["properties"]["ipConfigurations"][0]["properties"]["publicIPAddress"] = {"id": public}
+        return card
+
+
+def _azure_error(code: str, message: str) -> Any:
+    return {"error": {"code": code, "message": message}}
+
+
+_AZURE = "azure_arm/_subscriptions_99999999"
+_AZURE_GROUP = f"{_AZURE}_resourceGroups_REVIZOR_providers_Microsoft_Network"
+_AZURE_CARD = (
+    f"{_AZURE}_resourceGroups_000000_providers_Microsoft_Network_networkInterfaces_test_node_1_nic"
+)
+
+
 @contextmanager
 def serving(service: Service) -> Iterator[str]:
     """Its URL."""
@@ -370,7 +531,7 @@ def serving(service: Service) -> Iterator[str]:
             body = json.loads(self.rfile.read(length)) if length else None
             if not service.authorised(self.headers, self.path, body):
                 status, said = service.unauthorised()
-            elif service.refuse and self.command == "POST" and "/auth/" not in self.path:
+            elif service.refuse and self.command in service.makes and "/auth/" not in self.path:
                 (status, said), service.refuse = service.refuse, None
             else:
                 where = urlsplit(self.path)
@@ -387,7 +548,7 @@ def serving(service: Service) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_DELETE = do_PUT = _any
+        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _any
 
         def log_message(self, *words: object) -> None:
             """Standard error is the test's."""

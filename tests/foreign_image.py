@@ -16,6 +16,7 @@ from machine.paths import cache_root
 from tests import artefact
 
 NAME: Final = "foreign-debian-13.qcow2"
+SYSTEM: Final = "foreign-debian-13.tar"
 FOLDER: Final = "test-images"
 PACKAGES: Final = (
     "apparmor",
@@ -84,20 +85,24 @@ mke2fs -q -F -t ext4 -d . -E offset={ROOT_START_MIB * MIB} "$2/disk.raw" {ROOT_M
 """
 
 
-def build(target: Path) -> None:
-    """Make the image, or leave the one that is there. Raises ImageError."""
+def build(folder: Path) -> None:
+    """Make the system, and the image of it, or leave what is there. Raises ImageError."""
 
-    def make(work: Path) -> Path:
-        archive, disk = work / "root.tar", work / "disk.raw"
-        artefact.bootstrap(archive, PACKAGES)
-        with unpacked(archive) as root:
+    def bootstrapped(work: Path) -> Path:
+        artefact.bootstrap(work / SYSTEM, PACKAGES)
+        return work / SYSTEM
+
+    def image(work: Path) -> Path:
+        disk = work / "disk.raw"
+        with unpacked(folder / SYSTEM, work) as root:
             as_root("sh", "-c", FINISH, "sh", root, work)
         install_grub(disk, (work / "boot.img").read_bytes(), (work / "core.img").read_bytes())
         whole = work / NAME
         call("qemu-img", "convert", "-c", "-O", "qcow2", disk, whole)
         return whole
 
-    artefact.build(target, make)
+    artefact.build(folder / SYSTEM, bootstrapped)
+    artefact.build(folder / NAME, image)
 
 
 def install_grub(disk: Path, boot: bytes, core: bytes) -> None:
@@ -115,4 +120,4 @@ def install_grub(disk: Path, boot: bytes, core: bytes) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]) if sys.argv[1:] else cache_root() / FOLDER / NAME)
+    build(Path(sys.argv[1]) if sys.argv[1:] else cache_root() / FOLDER)

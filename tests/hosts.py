@@ -7,6 +7,9 @@ nothing where this computer's are not cgroup v2's, and a routing mesh needs its 
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -21,13 +24,15 @@ from machine.images import ImageCache
 from machine.model import GuestFile, Identity, Nic
 from machine.paths import cache_root
 from machine.runtime.bundle import BundleCache
-from tests import artefact, openrc_image
+from tests import artefact, foreign_image, openrc_image
 from tests.e2e.testbed import CACHE, Bed
 
 NAME: Final = "debian-13"
 OLDER: Final = "debian-12"
 OPENRC: Final = "openrc"
 WITH_ENGINE: Final = f"{NAME}-engine"
+WITH_CLOUD_INIT: Final = f"{NAME}-cloud-init"
+"""The same system as others publish it for clouds: cloud-init makes somebody of it."""
 FOLDER: Final = "test-hosts"
 TOOL: Final = "10.79.0.254"
 """Where the tool is, on the hosts' network."""
@@ -121,6 +126,11 @@ class Host:
         return f"{self.bed.namespace}-{self.number}"
 
     @property
+    def group(self) -> Path:
+        """Its control group."""
+        return control_groups() / self.namespace
+
+    @property
     def options(self) -> list[str]:
         """Of `machine create`, to have it as a machine."""
         return [
@@ -151,6 +161,10 @@ class Host:
         archive = seed.identity_tar(identity, [Nic(mac, f"{self.address}/24", gateway=TOOL)])
         unpack = ("tar", "-xp", "-C", str(self.folder / "identity"))
         subprocess.run(unpack, input=archive, check=True)
+        self.connect(mac)
+
+    def connect(self, mac: str) -> None:
+        """Its own network, with a card on that of all."""
         _ip("netns", "add", self.namespace)
         card = ("link", "add", "eth0", "netns", self.namespace, "address", mac)
         _ip(*card, "type", "veth", "peer", f"host{self.number}", "netns", self.bed.namespace)
@@ -158,18 +172,20 @@ class Host:
 
     def start(self) -> None:
         """Returns when its sshd answers."""
-        group = control_groups() / self.namespace
-        group.mkdir(exist_ok=True)
+        self.power_on()
+        probe = ("sh", "-c", f"timeout 2 bash -c '</dev/tcp/{self.address}/22'")
+        self.bed.wait_for(lambda: self.bed.run(*probe).returncode == 0, 60)
+
+    def power_on(self) -> None:
+        self.group.mkdir(exist_ok=True)
         words = [
-            *("sh", "-c", ENTER, str(group), "nsenter", f"--net=/run/netns/{self.namespace}"),
+            *("sh", "-c", ENTER, str(self.group), "nsenter", f"--net=/run/netns/{self.namespace}"),
             *("unshare", "-m", "-u", "-p", "-i", "-C", "-f", "--kill-child"),
             *("--propagation", "private", "sh", "-c", BOOT, "sh", str(self.folder)),
             str(self.bed.tree),
         ]
         with (self.folder / "console").open("ab") as log:
             self._boot = subprocess.Popen(words, stdout=log, stderr=log)
-        probe = ("sh", "-c", f"timeout 2 bash -c '</dev/tcp/{self.address}/22'")
-        self.bed.wait_for(lambda: self.bed.run(*probe).returncode == 0, 60)
 
     def root(self, script: str, *, stdin: bytes = b"", check: bool = True) -> str:
         """Run something on it as its owner would, at its own console."""
@@ -183,19 +199,31 @@ class Host:
 
     def cut_off(self) -> None:
         """As when its power fails. Twice is fine."""
-        group = control_groups() / self.namespace
-        (group / "cgroup.kill").write_text("1")
+        if self.group.exists():
+            (self.group / "cgroup.kill").write_text("1")
         if self._boot:
             self._boot.wait()
             self._boot = None
-        self.bed.wait_for(lambda: _is_empty(group))
-        for each in sorted(group.rglob("*"), reverse=True):
+        if not self.group.exists():
+            return
+        self.bed.wait_for(lambda: _is_empty(self.group))
+        for each in sorted(self.group.rglob("*"), reverse=True):
             if each.is_dir():
                 each.rmdir()
-        group.rmdir()
+        self.group.rmdir()
+
+    def shut_down(self) -> None:
+        """As by its power button; cut off when it does not end. Systemd's SIGRTMIN+4 is to power
+        off (systemd(1)). Twice is fine."""
+        if self._boot:
+            (number,) = (self.group / "init.scope/cgroup.procs").read_text().split()
+            os.kill(int(number), signal.SIGRTMIN + 4)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._boot.wait(30)
+        self.cut_off()
 
     def remove(self) -> None:
-        if (control_groups() / self.namespace).exists():
+        if self.group.exists():
             self.cut_off()
         _ip("netns", "del", self.namespace)
 
@@ -277,6 +305,13 @@ def build(folder: Path) -> None:
     """Unpack the systems that hosts share, and one with the engine's packages installed; or leave
     what is there."""
 
+    def with_cloud_init(work: Path) -> Path:
+        root = _unpack(CACHE / foreign_image.FOLDER / foreign_image.SYSTEM, work)
+        (root / "etc/machine-id").write_text("")
+        enable = ("systemctl", "-q", "enable", "systemd-networkd", "systemd-resolved")
+        subprocess.run(["chroot", str(root), *enable], check=True)
+        return root
+
     def with_engine(work: Path) -> Path:
         subprocess.run(["cp", "-a", str(folder / NAME), str(work)], check=True)
         bundle = BundleCache(CACHE / "bundles").get(f"docker-{NAME}")
@@ -292,6 +327,7 @@ def build(folder: Path) -> None:
     openrc = CACHE / openrc_image.FOLDER / openrc_image.NAME
     artefact.build(folder / OPENRC, partial(_unpack, openrc))
     artefact.build(folder / WITH_ENGINE, with_engine)
+    artefact.build(folder / WITH_CLOUD_INIT, with_cloud_init)
 
 
 def _unpack(archive: Path, work: Path) -> Path:

@@ -33,7 +33,8 @@ _AT_ONCE: Final = 200
 class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
     name: ClassVar[str] = "amazonec2"
     source: ClassVar[Source] = Source.PROVIDER
-    can: ClassVar[Can] = Can.POWER | Can.KILL | Can.CONSOLE
+    can: ClassVar[Can] = Can.POWER | Can.KILL | Can.CONSOLE | Can.RESIZE
+    resizes: ClassVar[frozenset[str]] = frozenset({"kind", "disk_gib"})
     experimental: ClassVar[str] = (
         "never run against Amazon itself; run against moto, with a real VM for its instance"
     )
@@ -49,7 +50,7 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
     @classmethod
     def size(cls, config: Amazonec2Config) -> Size:
         """The instance type is processors and memory."""
-        return Size(disk_gib=config.root_size)
+        return Size(disk_gib=config.root_size, kind=config.instance_type)
 
     def preflight(self) -> None:
         """Also what the request will be made of: it is the same then if it has to be repeated."""
@@ -120,6 +121,20 @@ class Amazonec2Driver(Driver[Amazonec2Config, Amazonec2Facts]):
             timeout=_CHANGE,
             most=5,
         )
+
+    def resize(self, wanted: Size) -> Mapping[str, Any]:
+        """A volume may grow whether its instance runs or not."""
+        ec2, instance = self._client(), self._look()
+        if instance is None:
+            raise DriverError(f'EC2 does not have "{self.host.name}" any more')
+        options: dict[str, Any] = {}
+        if wanted.kind is not None:
+            launch.change_type(ec2, instance, wanted.kind)
+            options["instance_type"] = wanted.kind
+        if wanted.disk_gib is not None:
+            launch.grow(ec2, instance, wanted.disk_gib)
+            options["root_size"] = wanted.disk_gib
+        return options
 
     def console(self, offset: int = 0) -> tuple[bytes, int]:
         """EC2 keeps the last 64 KiB, and shows them some time after they were written."""

@@ -25,9 +25,7 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "arm64": "arm64"}
 def image(ec2: Any, config: Amazonec2Config) -> tuple[str, str]:
     """The AMI to boot and its root device: what was named, or the newest Debian 13 for the
     processor of that instance type. Raises PreflightError."""
-    with api.doing("looking for the instance type", PreflightError):
-        types = ec2.describe_instance_types(InstanceTypes=[config.instance_type])["InstanceTypes"]
-    runs = types[0]["ProcessorInfo"]["SupportedArchitectures"] if types else []
+    runs = _architectures(ec2, config.instance_type)
     if config.ami:
         with api.doing("looking for the image", PreflightError):
             found = ec2.describe_images(ImageIds=[config.ami])["Images"]
@@ -49,6 +47,40 @@ def image(ec2: Any, config: Amazonec2Config) -> tuple[str, str]:
             hint="Choose another --amazonec2-instance-type, or leave --amazonec2-ami out",
         )
     return str(newest["ImageId"]), str(newest.get("RootDeviceName") or "/dev/xvda")
+
+
+def _architectures(ec2: Any, instance_type: str) -> list[str]:
+    """What an instance type can run. Raises PreflightError for one that there is not."""
+    with api.doing("looking for the instance type", PreflightError):
+        types = ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
+    return list(types[0]["ProcessorInfo"]["SupportedArchitectures"]) if types else []
+
+
+def change_type(ec2: Any, instance: Mapping[str, Any], instance_type: str) -> None:
+    """Of an instance that is off. Raises PreflightError for a type that cannot run it."""
+    runs, needs = _architectures(ec2, instance_type), instance["Architecture"]
+    if runs and needs not in runs:
+        raise PreflightError(
+            f"A {instance_type} cannot run {instance['InstanceId']}, which is for {needs}",
+            hint="Choose a type for that processor",
+        )
+    with api.doing(f"changing {instance['InstanceId']} to {instance_type}"):
+        ec2.modify_instance_attribute(
+            InstanceId=instance["InstanceId"], InstanceType={"Value": instance_type}
+        )
+
+
+def grow(ec2: Any, instance: Mapping[str, Any], disk_gib: int) -> None:
+    """The root volume; cloud-init grows the file system at the next boot."""
+    root = next(
+        each["Ebs"]["VolumeId"]
+        for each in instance["BlockDeviceMappings"]
+        if each["DeviceName"] == instance["RootDeviceName"]
+    )
+    with api.doing(f"growing {root}"):
+        (volume,) = ec2.describe_volumes(VolumeIds=[root])["Volumes"]
+        if volume["Size"] != disk_gib:  # a volume can be changed once in six hours
+            ec2.modify_volume(VolumeId=root, Size=disk_gib)
 
 
 def instances(ec2: Any, filters: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -167,3 +167,49 @@ class GoogleConfig:
     userdata: str = _userdata("GOOGLE_USERDATA")
     endpoint: str = _endpoint()
     boot_timeout: int | None = _boot_timeout()
+
+
+@dataclass(frozen=True, slots=True)
+class AzureConfig:
+    subscription_id: str = option("", "subscription", env=("AZURE_SUBSCRIPTION_ID",))
+    tenant_id: str = option("", "tenant (directory) of the client", env=("AZURE_TENANT_ID",))
+    client_id: str = option("", "service principal", env=("AZURE_CLIENT_ID",))
+    client_secret: str = option(
+        "", "where its secret is", env=("AZURE_CLIENT_SECRET",), secret=True
+    )
+    environment: str = option(
+        "AzurePublicCloud",
+        "which Azure",
+        env=("AZURE_ENVIRONMENT",),
+        choices=("AzurePublicCloud", "AzureUSGovernmentCloud", "AzureChinaCloud"),
+    )
+    resource_group: str = option(
+        "docker-machine", "resource group, made if there is none", env=("AZURE_RESOURCE_GROUP",)
+    )
+    location: str = option("westus", "location", env=("AZURE_LOCATION",))
+    size: str = option("Standard_B1ms", "size", env=("AZURE_SIZE",))
+    image: str = option(
+        "Debian:debian-13:13-gen2:latest",
+        "image with cloud-init: PUBLISHER:OFFER:SKU:VERSION",
+        env=("AZURE_IMAGE",),
+    )
+    disk_size: int | None = option(None, "root disk", metavar="GIB", low=30)
+    storage_type: str = option("Standard_LRS", "disk type", env=("AZURE_STORAGE_TYPE",))
+    ssh_user: str = _ssh_user("AZURE_SSH_USER")
+    vnet: str = option(
+        "docker-machine-vnet",
+        "virtual network in the resource group, made if there is none",
+        env=("AZURE_VNET",),
+    )
+    subnet: str = option("docker-machine", "subnet of it", env=("AZURE_SUBNET",))
+    subnet_prefix: str = option(
+        "192.168.0.0/16", "addresses of a subnet that is made", env=("AZURE_SUBNET_PREFIX",)
+    )
+    open_port: tuple[str, ...] = option((), "further port to open, as 80/tcp", metavar="PORT")
+    use_private_ip: bool = option(
+        False, "reach it by its private address", env=("AZURE_USE_PRIVATE_IP",)
+    )
+    no_public_ip: bool = option(False, "no public address", env=("AZURE_NO_PUBLIC_IP",))
+    userdata: str = _userdata("AZURE_CUSTOM_DATA_FILE", "--azure-custom-data")
+    endpoint: str = _endpoint()
+    boot_timeout: int | None = _boot_timeout()

@@ -37,12 +37,17 @@ _SHOWN: Final = 12
 """Names that a message lists."""
 
 
+_INSIDE: Final = ("use_internal_ip", "use_internal_ip_only", "use_private_ip", "no_public_ip")
+"""Options by which a node is reached at its private address."""
+
+
 class CloudDriver(Driver[Any, CloudFacts]):
     """Subclasses say which provider; nothing else."""
 
     provider: ClassVar[Provider]
     source: ClassVar[Source] = Source.PROVIDER
-    can: ClassVar[Can] = Can.POWER
+    can: ClassVar[Can] = Can.POWER | Can.RESIZE
+    resizes: ClassVar[frozenset[str]] = frozenset({"kind"})
     experimental: ClassVar[str] = (
         "never run against the real service; run against a small server with its recorded answers"
     )
@@ -51,7 +56,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
     @classmethod
     def size(cls, config: Any) -> Size:
         """The provider's sizes are processors, memory, and often the disk."""
-        return Size(disk_gib=getattr(config, "disk_size", None))
+        return Size(disk_gib=getattr(config, "disk_size", None), kind=config.size)
 
     def preflight(self) -> None:
         row, config = self.provider, self.config
@@ -95,7 +100,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
         made, title = self._made, self.provider.title
         for node in self._nodes():
             with api.doing(title, f"removing {node.name}"):
-                made.destroy_node(node)
+                self.provider.destroy(made, node)
         wait.until(
             f'{title} to remove "{self.host.name}"',
             lambda: not self._nodes(),
@@ -115,6 +120,23 @@ class CloudDriver(Driver[Any, CloudFacts]):
     def stop(self) -> None:
         with api.doing(self.provider.title, f"stopping {self.host.name}"):
             self.provider.stop(self._made, self._node())
+
+    def resize(self, wanted: Size) -> Mapping[str, Any]:
+        made, row, config = self._made, self.provider, replace(self.config, size=wanted.kind)
+        node = self._node()
+        _, size, _ = type(self)(self.host, config, self.facts)._choose(made)
+        names = (_id(size), size.name)
+        if row.size_name(node) not in names:
+            with api.doing(row.title, f"changing {self.host.name} to {wanted.kind}"):
+                row.resize(made, node, size)
+        wait.until(
+            f'{row.title} to change "{self.host.name}" to {wanted.kind}',
+            lambda: self._has_size(names),
+            timeout=_CHANGE,
+            most=5,
+        )
+        self.save(replace(self.facts, size=_id(size)))
+        return {"size": wanted.kind}
 
     def explain(self) -> str:
         return self._sight().problem
@@ -229,9 +251,7 @@ class CloudDriver(Driver[Any, CloudFacts]):
     def _learn(self, node: Any) -> None:
         """Without writing it: commands that only read come here as well."""
         config = self.config
-        inside = any(
-            getattr(config, key, False) for key in ("use_internal_ip", "use_internal_ip_only")
-        )
+        inside = any(getattr(config, key, False) for key in _INSIDE)
         addresses = node.private_ips if inside else node.public_ips or node.private_ips
         usable = [each for each in addresses if each and ":" not in each and each != "0.0.0.0"]  # noqa: S104
         address = str(usable[0]) if usable else ""
@@ -287,9 +307,11 @@ class CloudDriver(Driver[Any, CloudFacts]):
         )
         with api.doing(row.title, "making the node"), api.once(made):
             row.prepare(made, self.config, order)
-            node = made.create_node(
-                name=order.name, size=size, image=image, **row.order(self.config, order)
-            )
+            if row.make:
+                node = row.make(made, self.config, order)
+            else:
+                words = row.order(self.config, order)
+                node = made.create_node(name=order.name, size=size, image=image, **words)
         self.save(replace(self.facts, node=str(node.id)))
 
     def _extra_user_data(self) -> str:
@@ -318,6 +340,14 @@ class CloudDriver(Driver[Any, CloudFacts]):
                 details=str((node.extra or {}).get("fault", "")) if node is not None else "",
             )
         return state is State.RUNNING and bool(self.facts.address)
+
+    def _has_size(self, names: Sequence[str]) -> bool:
+        """And is at rest, as it was or started again by its provider."""
+        node, row = self._node(), self.provider
+        with api.doing(row.title, f"changing {self.host.name}"):
+            ended = row.resized(self._made, node)
+        at_rest = _state(node) in (State.STOPPED, State.RUNNING)
+        return ended and at_rest and row.size_name(node) in names
 
     def _prices(self) -> dict[str, float]:
         if not self.provider.price_per:

@@ -28,6 +28,11 @@ def nothing(made: Any, config: Any, order: Order) -> None:
     """For providers that need nothing before a node."""
 
 
+def nothing_more(config: Any, order: Order) -> Mapping[str, Any]:
+    """For providers whose nodes are not made by create_node."""
+    return {}
+
+
 def no_remains(made: Any, config: Any) -> None:
     """For providers where nothing is left of the last node."""
 
@@ -39,9 +44,11 @@ class Provider:
 
     title: str
     connect: Callable[[Any, Mapping[str, str]], Any]  # config, secrets: libcloud's driver
-    order: Callable[[Any, Order], Mapping[str, Any]]  # config: create_node's further words
     mark: Callable[[Any], str]  # node: the id of the machine that it is, or ""
     by_hand: str  # a command that removes a node: {id}, {name}
+    order: Callable[[Any, Order], Mapping[str, Any]] = nothing_more  # create_node's further words
+    make: Callable[[Any, Any, Order], Any] | None = None  # instead of create_node
+    destroy: Callable[[Any, Any], Any] = lambda made, node: made.destroy_node(node)
     nodes: Callable[[Any], list[Any]] = lambda made: list(made.list_nodes())
     sizes: Callable[[Any, Any], list[Any]] = lambda made, location: list(made.list_sizes(location))
     place: str = "region"  # the option that says where
@@ -49,6 +56,10 @@ class Provider:
     image: Callable[[Any, Any], Any] | None = None
     start: Callable[[Any, Any], Any] = lambda made, node: made.start_node(node)
     stop: Callable[[Any, Any], Any] = lambda made, node: made.stop_node(node)
+    resize: Callable[[Any, Any, Any], Any] = lambda made, node, size: made.ex_resize_node(
+        node, size
+    )
+    resized: Callable[[Any, Any], bool] = lambda made, node: True  # asked until it is
     size_name: Callable[[Any], str] = lambda node: str(node.size)
     price_per: str = ""  # what libcloud's prices are for: "hour", "month"; "" without any
     prepare: Callable[[Any, Any, Order], None] = nothing

@@ -174,6 +174,14 @@ def _network(made: Any, config: OpenStackConfig) -> Any:
     )
 
 
+def _resized(made: Any, node: Any) -> bool:
+    """OpenStack keeps what a node was until somebody says that the new size is right."""
+    waits = node.extra.get("vm_state") == "resized"
+    if waits:
+        made.ex_confirm_resize(node)
+    return not waits
+
+
 class OpenStack(CloudDriver):
     name: ClassVar[str] = "openstack"
     config_type: ClassVar[type[Any]] = OpenStackConfig
@@ -193,6 +201,8 @@ class OpenStack(CloudDriver):
         mark=lambda node: str(node.extra.get("metadata", {}).get(MARK, "")),
         by_hand="openstack server delete {id}",
         location=_network,
+        resize=lambda made, node, size: made.ex_resize(node, size),
+        resized=_resized,
         size_name=lambda node: str(node.extra.get("flavorId")),
         needs=("auth_url", "username", "password", "tenant_name"),
     )
@@ -298,6 +308,7 @@ class Google(CloudDriver):
         image=_google_image,
         start=lambda made, node: made.ex_start_node(node, sync=False),
         stop=lambda made, node: made.ex_stop_node(node, sync=False),
+        resize=lambda made, node, size: made.ex_set_machine_type(node, size.name),
         price_per="hour",
         prepare=_firewall,
         clean=_no_firewall,

@@ -62,6 +62,19 @@ def undefine(domain: Any) -> None:
     )
 
 
+def resize(domain: Any, cpus: int | None, memory_mib: int | None) -> None:
+    """Of the definition of a domain that is off. The most that there can be comes first: libvirt
+    lowers what there is with it, and raises nothing over it. Raises libvirtError."""
+    libvirt = module()
+    now = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    if cpus is not None:
+        domain.setVcpusFlags(cpus, now | libvirt.VIR_DOMAIN_VCPU_MAXIMUM)
+        domain.setVcpusFlags(cpus, now)
+    if memory_mib is not None:
+        domain.setMemoryFlags(memory_mib * 1024, now | libvirt.VIR_DOMAIN_MEM_MAXIMUM)
+        domain.setMemoryFlags(memory_mib * 1024, now)
+
+
 def mark(xml: str) -> tuple[str, str]:
     """The id of the machine that a domain is, and the store that made it; empty for others'."""
     found = ElementTree.fromstring(xml).find("metadata/{urn:machine-vm:1}machine")  # noqa: S314

@@ -23,9 +23,9 @@ from machine.drivers.libvirt import (
 )
 from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.connection import doing, module
-from machine.drivers.libvirt.domain import disk_xml, readonly_targets, sources, undefine
+from machine.drivers.libvirt.domain import disk_xml, readonly_targets, resize, sources, undefine
 from machine.errors import BadOption, DriverError, MachineError, TimedOut, WarmRefused
-from machine.model import Address, Can, Sighting, State, Usage, VmSpec, Warm
+from machine.model import Address, Can, Sighting, Size, State, Usage, VmSpec, Warm
 from machine.paths import cache_root
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
         | Can.CLOUD_INIT
         | Can.MEDIA
         | Can.WARM
+        | Can.RESIZE
     )
+    resizes: ClassVar[frozenset[str]] = frozenset({"cpus", "memory_mib", "disk_gib"})
     config_type: ClassVar[type[LibvirtConfig]] = LibvirtConfig
     facts_type: ClassVar[type[LibvirtFacts]] = LibvirtFacts
 
@@ -261,6 +263,15 @@ class LibvirtDriver(Driver[LibvirtConfig, LibvirtFacts]):
     def resume(self) -> None:
         with doing(f"resuming {self.host.name}"):
             self._existing().resume()
+
+    def resize(self, wanted: Size) -> Mapping[str, Any]:
+        """The guest's file system grows at its next boot."""
+        with doing(f"changing the size of {self.host.name}"):
+            resize(self._existing(), wanted.cpus, wanted.memory_mib)
+            if wanted.disk_gib is not None:
+                storage.grow(self._pool(), self._volume("disk.qcow2"), wanted.disk_gib)
+        options = {"cpus": wanted.cpus, "memory": wanted.memory_mib, "disk_size": wanted.disk_gib}
+        return {key: value for key, value in options.items() if value is not None}
 
     def console(self, offset: int = 0) -> tuple[bytes, int]:
         new = storage.content(self._pool(), self._volume("console.log"), offset)

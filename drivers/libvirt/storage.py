@@ -225,6 +225,16 @@ def disk(where: Any, name: str, disk_gib: int, backing: str = "") -> str:
         return str(where.createXML(xml).path())
 
 
+def grow(where: Any, name: str, disk_gib: int) -> None:
+    """Twice is fine. Raises DriverError for a disk that is gone, and libvirtError for one that
+    would shrink."""
+    found = volume(where, name)
+    if found is None:
+        raise DriverError(f"The disk {name} is gone")
+    if found.info()[1] != disk_gib << 30:
+        found.resize(disk_gib << 30)
+
+
 def prefix(host_name: str, host_id: str) -> str:
     """What the names of a machine's own volumes begin with."""
     return f"machine-{host_name}-{host_id[:8]}-"

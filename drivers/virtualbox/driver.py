@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from machine import wait
 from machine.driver import Driver, Finding
@@ -37,7 +37,9 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         | Can.IDENTITY
         | Can.CLOUD_INIT
         | Can.SNAPSHOT
+        | Can.RESIZE
     )
+    resizes: ClassVar[frozenset[str]] = frozenset({"cpus", "memory_mib", "disk_gib"})
     ignored: ClassVar[Mapping[str, str]] = IGNORED
     config_type: ClassVar[type[VirtualboxConfig]] = VirtualboxConfig
     facts_type: ClassVar[type[VirtualboxFacts]] = VirtualboxFacts
@@ -163,6 +165,24 @@ class VirtualboxDriver(Driver[VirtualboxConfig, VirtualboxFacts]):
         vbox = VBoxManage()
         self._check_kept(vbox, name)
         vbox.delete_snapshot(self.host.id, name)
+
+    def resize(self, wanted: Size) -> Mapping[str, Any]:
+        """A snapshot holds the disk as large as it was: with one, the disk does not grow."""
+        vbox = VBoxManage()
+        self._existing(vbox)
+        settings = [("cpus", wanted.cpus), ("memory", wanted.memory_mib)]
+        if changes := [(name, value) for name, value in settings if value is not None]:
+            vbox.modify(self.host.id, *changes)
+        options = {"cpu_count": wanted.cpus, "memory": wanted.memory_mib}
+        if wanted.disk_gib is not None:
+            if kept := self._kept(vbox):
+                raise DriverError(
+                    f'The disk of "{self.host.name}" cannot grow: it has snapshots',
+                    hint=f"machine snapshot rm {self.host.name} {kept[0].name}",
+                )
+            options["disk_size"] = wanted.disk_gib * 1024
+            vbox.resize_disk(self._disk, wanted.disk_gib * 1024)
+        return {key: value for key, value in options.items() if value is not None}
 
     def console(self, offset: int = 0) -> tuple[bytes, int]:
         """VirtualBox begins the file anew at each start."""

@@ -162,6 +162,10 @@ class VBoxManage:
         """A differencing disk: what is written over ``parent``."""
         self._ask("createmedium", "disk", "--filename", path, "--diffparent", parent)
 
+    def resize_disk(self, path: Path, size_mib: int) -> None:
+        """To a larger one; twice is fine."""
+        self._ask("modifymedium", "disk", path, "--resize", str(size_mib), timeout=LONG)
+
     def close_medium(self, kind: str, medium: str | Path, *, delete: bool) -> None:
         """``kind`` is disk or dvd; twice is fine."""
         self._unless(NOT_FOUND, "closemedium", kind, medium, *(["--delete"] if delete else []))

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "provision": ("machine.cli.power:provision", "Bring machines back to what was configured."),
     "push": ("machine.cli.push:push", "Bring a container image onto machines' engines."),
     "regenerate-certs": ("machine.cli.power:regenerate_certs", "Renew the TLS certificates."),
+    "resize": ("machine.cli.resize:resize", "Change a machine's processors, memory, disk or type."),
     "restart": ("machine.cli.power:restart", "Restart machines."),
     "rm": ("machine.cli.remove:rm", "Remove machines and everything made for them."),
     "scp": ("machine.cli.scp:scp", "Copy files to, from and between machines."),

@@ -49,8 +49,15 @@ _VERBS = {
     "snapshots": Can.SNAPSHOT,
     "restore": Can.SNAPSHOT,
     "delete_snapshot": Can.SNAPSHOT,
+    "resize": Can.RESIZE,
 }
-_NAMED = ("snapshot", "restore", "delete_snapshot")
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "snapshot": ("kept",),
+    "restore": ("kept",),
+    "delete_snapshot": ("kept",),
+    "resize": (Size(cpus=2),),
+}
+_NUMBERS = ("cpus", "memory_mib", "disk_gib")
 _BOOTS = Can.IDENTITY | Can.CLOUD_INIT
 _UP = (State.RUNNING, State.STARTING)
 _ENGINE_PORT = 2376
@@ -132,7 +139,13 @@ class DriverContract:
     def test_its_size_is_what_options_say(self, driver: Driver[Any, Any]) -> None:
         size = type(driver).size(driver.config)
         assert isinstance(size, Size)
-        assert all(each is None or each > 0 for each in dataclasses.astuple(size))
+        numbers = [getattr(size, name) for name in _NUMBERS]
+        assert all(each is None or each > 0 for each in numbers)
+
+    def test_what_it_resizes_are_parts_of_a_size(self) -> None:
+        parts = {field.name for field in dataclasses.fields(Size)}
+        assert self.driver_type.resizes <= parts
+        assert bool(self.driver_type.resizes) == (Can.RESIZE in self.driver_type.can)
 
     def test_flags_that_do_nothing_say_why(self) -> None:
         for flag, why in self.driver_type.ignored.items():
@@ -160,7 +173,7 @@ class DriverContract:
     def test_what_it_cannot_do_it_refuses(self, verb: str, driver: Driver[Any, Any]) -> None:
         if _VERBS[verb] not in driver.can:
             with pytest.raises(Unsupported):
-                getattr(driver, verb)(*(["kept"] if verb in _NAMED else []))
+                getattr(driver, verb)(*_ARGUMENTS.get(verb, ()))
 
     def test_a_host_that_was_never_made_is_missing(self, driver: Driver[Any, Any]) -> None:
         assert driver.state() is State.MISSING
@@ -224,6 +237,7 @@ class DriverContract:
                 driver.kill()
                 driver.kill()
                 assert driver.state() is State.STOPPED
+                self._changes_size(driver, spec)
                 self._keeps_states(driver)
                 self._starts(driver)
         finally:
@@ -266,6 +280,17 @@ class DriverContract:
             with pytest.raises(DriverError):
                 verb("first")
         assert [each.name for each in driver.snapshots()] == ["second"]
+
+    def _changes_size(self, driver: Driver[Any, Any], spec: VmSpec) -> None:
+        """Of a machine that is off. Kinds are the provider's own: its tests know them."""
+        larger = {part: getattr(spec, part) * 2 for part in driver.resizes & set(_NUMBERS)}
+        if not larger:
+            return
+        for _ in range(2):
+            options = driver.resize(Size(**larger))
+        size = type(driver).size(dataclasses.replace(driver.config, **options))
+        assert {part: getattr(size, part) for part in larger} == larger
+        assert driver.state() is State.STOPPED
 
     def _starts(self, driver: Driver[Any, Any]) -> None:
         if Can.POWER in driver.can:

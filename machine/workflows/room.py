@@ -14,11 +14,7 @@ def check_memory(hosts: Sequence[Host]) -> None:
     provider. Raises PreflightError when together they would have more memory than there is. A
     provider that cannot be asked is passed over here: the driver's ``preflight`` says why."""
     driver, each = hosts[0].driver, hosts[0].block.memory_mib
-    try:
-        available = driver.memory_available()
-    except MachineError:
-        return
-    wanted = len(hosts) * each
+    available, wanted = _available(hosts[0]), len(hosts) * each
     if available is None or wanted <= available:
         return
     fit = available // each
@@ -31,3 +27,20 @@ def check_memory(hosts: Sequence[Host]) -> None:
         "machine stop NAME\n"
         "To make them all the same, add --overcommit",
     )
+
+
+def check_resize(host: Host, more_mib: int) -> None:
+    """Called before a machine gets more memory. Raises PreflightError when that is not there."""
+    available = _available(host)
+    if available is not None and more_mib > available:
+        raise PreflightError(
+            f"{more_mib} MiB of memory are asked for, and {available} MiB are available",
+            hint="Ask for less, or stop other machines: machine stop NAME",
+        )
+
+
+def _available(host: Host) -> int | None:
+    try:
+        return host.driver.memory_available()
+    except MachineError:
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from typing import ClassVar
 
 from tests.e2e.testbed import Bed
 
@@ -63,6 +64,9 @@ class Use:
 class MachineLife(Use):
     """With the restarts of one that keeps its address."""
 
+    disk_gib: ClassVar[int | None] = None
+    """What its disk grows to, where that can be seen in the guest."""
+
     def test_certificates_are_renewed(self, place: Bed, worker: str) -> None:
         folder = place.store / "machines" / worker
         before = (folder / "server.pem").read_bytes()
@@ -71,7 +75,9 @@ class MachineLife(Use):
         assert (folder / "server.pem").read_bytes() != before
         assert place.machine("config", worker).returncode == 0
 
-    def test_it_stops_and_starts_with_the_same_address(self, place: Bed, worker: str) -> None:
+    def test_it_stops_and_starts_with_the_same_address_and_another_size(
+        self, place: Bed, worker: str
+    ) -> None:
         url = place.machine("url", worker).stdout
         stopped = place.machine("stop", worker)
         assert stopped.returncode == 0, stopped.stderr
@@ -81,10 +87,19 @@ class MachineLife(Use):
             assert (refused.returncode, refused.stdout) == (1, "")
             assert "Host is not running" in refused.stderr
         assert "already stopped" in place.machine("stop", worker).stderr
+        disk = ("--disk", str(self.disk_gib)) if self.disk_gib else ()
+        resized = place.machine("resize", "--cpus", "2", "--memory", "1280", *disk, worker)
+        assert resized.returncode == 0, resized.stderr
         started = place.machine("start", worker)
         assert started.returncode == 0, started.stderr
         assert place.machine("url", worker).stdout == url
         assert place.machine("config", worker).returncode == 0
+        asked = "nproc; awk '/MemTotal/{print $2}' /proc/meminfo; df --output=size -BG / | tail -1"
+        cpus, memory_kib, disk_size = place.machine("ssh", worker, asked).stdout.split()
+        assert cpus == "2"
+        assert 1100 < int(memory_kib) >> 10 < 1280
+        if self.disk_gib:
+            assert self.disk_gib - 2 <= int(disk_size.rstrip("G")) <= self.disk_gib
 
     def test_it_restarts(self, place: Bed, worker: str) -> None:
         url = place.machine("url", worker).stdout

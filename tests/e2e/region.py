@@ -1,8 +1,9 @@
-"""A region of EC2 inside a test bed: moto for its API, and a real VM for each instance with the tag
-``vm``. Runs in the bed's namespaces: ``python -m tests.e2e.region FOLDER IMAGE``.
+"""A region of EC2 inside a test bed: moto for its API, and what is behind an instance by its tag ``is``:
+a real ``vm``, or a ``host`` in namespaces, which needs no emulation; nothing without. Runs in the bed's
+network: ``python -m tests.e2e.region FOLDER NAMESPACE IMAGE``.
 
-An instance's VM gets exactly the user-data that the API was given, from a NoCloud volume instead of
-the metadata service; it is reached at the instance's public address, which is this computer's own.
+Both get exactly the user-data that the API was given, as NoCloud's files instead of the metadata
+service, and are reached at the instance's public address.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import http.client
 import http.server
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from typing import Any
 import pycdlib
 
 from tests import amazon
+from tests.hosts import TOOL, WITH_CLOUD_INIT, Host, HostBed
 
 PORT = 5000
 URL = f"http://127.0.0.1:{PORT}"
@@ -46,8 +49,6 @@ class Vm:
         return self.process is not None and self.process.poll() is None
 
     def make(self, instance: str, user_data: str) -> None:
-        self.folder.mkdir()
-        (self.folder / "user-data").write_text(user_data)
         (self.folder / "seed.iso").write_bytes(seed(instance, user_data))
         disk, form = str(self.folder / "disk.qcow2"), ("-f", "qcow2", "-F", "qcow2")
         create = ["qemu-img", "create", "-q", *form, "-b", str(self.image), disk, "6G"]
@@ -104,6 +105,59 @@ class Vm:
         subprocess.run(["ip", "address", "del", f"{self.address}/32", "dev", "lo"], check=True)
 
 
+class Inside(HostBed):
+    """The bed, for what runs in its network."""
+
+    def __init__(self, folder: Path, namespace: str) -> None:
+        super().__init__(folder, tree=WITH_CLOUD_INIT)
+        self.namespace = namespace
+
+
+class Instance(Host):
+    """One that cloud-init makes somebody of. Its network is there before: EC2's would tell it."""
+
+    public = ""
+    """Its address, while it runs."""
+
+    @property
+    def runs(self) -> bool:
+        return bool(self.public)
+
+    def make(self, instance: str, user_data: str) -> None:
+        for name in ("root", "work", "engine"):
+            (self.folder / name).mkdir(parents=True)
+        self.write("etc/cloud/cloud.cfg.d/network.cfg", "network: {config: disabled}\n")
+        self.write("var/lib/cloud/seed/nocloud/user-data", user_data)
+        self.write("var/lib/cloud/seed/nocloud/meta-data", json.dumps({"instance-id": instance}))
+        self.connect(f"52:54:00:4f:00:{self.number:02x}")
+
+    def write(self, path: str, text: str) -> None:
+        file = self.folder / "changed" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def boot(self, address: str) -> None:
+        self.public = address
+        network = f"[Match]\nName=eth0\n[Network]\nAddress={address}/32\n"
+        route = f"[Route]\nGateway={TOOL}\nGatewayOnLink=yes\n"
+        self.write("etc/systemd/network/instance.network", network + route)
+        subprocess.run(["ip", "route", "replace", f"{address}/32", "dev", "hosts"], check=True)
+        self.power_on()
+
+    def shut_down(self) -> None:
+        super().shut_down()
+        self.leave()
+
+    def end(self) -> None:
+        self.cut_off()
+        self.leave()
+
+    def leave(self) -> None:
+        if self.public:
+            subprocess.run(["ip", "route", "del", f"{self.public}/32"], check=True)
+            self.public = ""
+
+
 def seed(instance: str, user_data: str) -> bytes:
     iso = pycdlib.PyCdlib()
     iso.new(joliet=3, vol_ident="cidata")
@@ -138,41 +192,70 @@ class Silent(http.server.BaseHTTPRequestHandler):
 
 
 def instances(ec2: Any) -> list[dict[str, Any]]:
-    asked = ec2.describe_instances(Filters=[{"Name": "tag-key", "Values": ["vm"]}])
+    asked = ec2.describe_instances(Filters=[{"Name": "tag-key", "Values": ["is"]}])
     return [one for group in asked["Reservations"] for one in group["Instances"]]
 
 
-def follow(ec2: Any, folder: Path, image: Path) -> None:
-    """Do with the VMs what the API says of the instances, for ever."""
-    vms: dict[str, Vm] = {}
-    while True:
-        for each in instances(ec2):
+@dataclass
+class Region:
+    """What the API says of the instances, done with what is behind them."""
+
+    ec2: Any
+    bed: Inside
+    image: Path
+    behind: dict[str, Vm | Instance] = field(default_factory=dict)
+
+    def follow(self) -> None:
+        for each in instances(self.ec2):
             identifier, state = each["InstanceId"], each["State"]["Name"]
-            if identifier not in vms:
-                vms[identifier] = Vm(folder / identifier, image)
-                asked = ec2.describe_instance_attribute(InstanceId=identifier, Attribute="userData")
-                text = base64.b64decode(asked["UserData"]["Value"]).decode()
-                vms[identifier].make(identifier, text)
-            vm = vms[identifier]
-            if state == "running" and not vm.runs:
-                vm.boot(each["PublicIpAddress"])
+            one = self.behind.get(identifier) or self.make(each)
+            if state == "running" and not one.runs:
+                one.boot(each["PublicIpAddress"])
             elif state == "stopped":
-                vm.shut_down()
+                one.shut_down()
             elif state == "terminated":
-                vm.end()
-        time.sleep(0.3)
+                one.end()
+
+    def make(self, instance: dict[str, Any]) -> Vm | Instance:
+        identifier = instance["InstanceId"]
+        asked = self.ec2.describe_instance_attribute(InstanceId=identifier, Attribute="userData")
+        text = base64.b64decode(asked["UserData"]["Value"]).decode()
+        folder = self.bed.folder / identifier
+        folder.mkdir()
+        (folder / "user-data").write_text(text)
+        made: Vm | Instance
+        if {"Key": "is", "Value": "vm"} in instance["Tags"]:
+            made = Vm(folder, self.image)
+        else:
+            made = Instance(self.bed, identifier, len(self.behind) + 1)
+        made.make(identifier, text)
+        self.behind[identifier] = made
+        return made
+
+    def close(self) -> None:
+        for each in self.behind.values():
+            each.end()
+            if isinstance(each, Instance):
+                each.remove()
 
 
 def main() -> None:
-    folder, image = map(Path, sys.argv[1:])
+    folder, image = Path(sys.argv[1]), Path(sys.argv[3])
     argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)]
     with (folder / "moto.log").open("wb") as log:
         subprocess.Popen(argv, stdout=log, stderr=log, env=amazon.environment(folder))
     amazon.wait_for(PORT)
     silent = http.server.ThreadingHTTPServer(("127.0.0.1", SILENT_PORT), Silent)
     threading.Thread(target=silent.serve_forever, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    region = Region(amazon.client(URL), Inside(folder, sys.argv[2]), image)
     (folder / "region").touch()
-    follow(amazon.client(URL), folder, image)
+    try:
+        while True:
+            region.follow()
+            time.sleep(0.3)
+    finally:
+        region.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""EC2 from the API to a container: moto's server answers, and a real VM is the instance."""
+"""EC2 from the API to a container: moto's server answers. Behind one instance is a real VM, which is
+made while the other tests have hosts in namespaces behind theirs."""
 
 from __future__ import annotations
 
@@ -18,25 +19,44 @@ from tests.e2e.testbed import CACHE, Bed
 pytestmark = pytest.mark.e2e
 
 SECRET = amazon.CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+CREATE = ("create", "-d", "amazonec2")
+ON_HOST = (*CREATE, "--amazonec2-tags", "is,host")
+ON_VM = (*CREATE, "--amazonec2-tags", "is,vm")
+BEFORE_LOGIN = ("preflight", "keys", "vm", "boot")
+AFTER_LOGIN = ("system", "install", "configure", "start", "verify", "settle")
 
 
 class RegionBed(Bed):
-    """A namespace with nothing in it but loopback, and EC2 on that."""
+    """A network with nothing in it but EC2's API and its instances."""
 
     script = """
 set -eu
 ip link set lo up
+ip link add hosts type bridge
+ip address add 10.79.0.254/24 dev hosts
+ip link set hosts up
 touch "$1/ready"
 exec sleep infinity
 """
 
     def start(self) -> None:
         image = CACHE / foreign_image.FOLDER / foreign_image.NAME
-        argv = [*self.inside(), sys.executable, "-m", "tests.e2e.region"]
-        self._children.append(
-            subprocess.Popen([*argv, str(self.folder), str(image)], env=self.environment)
-        )
+        network = ["nsenter", "-t", str(self._holder.pid), "-n", "--"]
+        words = [str(self.folder), self.namespace, str(image)]
+        with (self.folder / "region.log").open("wb") as log:
+            self._region = subprocess.Popen(
+                [*network, sys.executable, "-m", "tests.e2e.region", *words],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        self._children.append(self._region)
         self.wait_for((self.folder / "region").exists, 60)
+
+    def __exit__(self, *exc: object) -> None:
+        self._region.terminate()
+        self._region.wait()
+        super().__exit__(*exc)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,14 +88,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegionBed]:
         yield made
 
 
-CREATE = ("create", "-d", "amazonec2")
+@pytest.fixture(scope="module", autouse=True)
+def real(place: RegionBed) -> Iterator[subprocess.Popen[str]]:
+    """The create of a machine on a VM, from the moment on when its instance is there."""
+    with (place.folder / "real.log").open("w") as log:
+        process = place.popen(*ON_VM, "real", stderr=log)
+    try:
+        place.wait_for(lambda: has_instance(set(place.left())), 60)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
 def worker(place: RegionBed) -> str:
-    """Killed when its instance ran and nothing else was known, and finished after that."""
-    place.killed_at("boot", *CREATE, "--amazonec2-tags", "vm,yes", "worker")
-    made = place.machine("create", "--resume", "worker", timeout=1500)
+    """Killed at the beginning of every step that has a login, and finished after that."""
+    words: tuple[str, ...] = (*ON_HOST, "worker")
+    for step in ("boot", *AFTER_LOGIN):
+        place.killed_at(step, *words)
+        words = ("create", "--resume", "worker")
+    made = place.machine(*words)
     assert made.returncode == 0, made.stderr
     return "worker"
 
@@ -88,13 +121,17 @@ def inspected(place: RegionBed, name: str, path: str) -> str:
     return place.machine("inspect", name, "-f", f"{{{{.Machine.{path}}}}}").stdout.strip()
 
 
-def test_a_container_runs(place: RegionBed, worker: str, docker: str, image_tar: Path) -> None:
-    folder, url = place.store / "machines" / worker, place.machine("url", worker).stdout.strip()
+def run_container(place: RegionBed, name: str, docker: str, image_tar: Path) -> str:
+    """What it prints, on a machine that is used by nothing but the files of its folder."""
+    folder, url = place.store / "machines" / name, place.machine("url", name).stdout.strip()
     env = {"DOCKER_HOST": url, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
     imported = place.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
     assert imported.returncode == 0, imported.stderr
-    ran = place.run(docker, "run", "--rm", "hello", "echo", "from a container", env=env)
-    assert ran.stdout == "from a container\n"
+    return place.run(docker, "run", "--rm", "hello", "echo", "from a container", env=env).stdout
+
+
+def test_a_container_runs(place: RegionBed, worker: str, docker: str, image_tar: Path) -> None:
+    assert run_container(place, worker, docker, image_tar) == "from a container\n"
 
 
 def test_the_host_key_that_went_through_user_data_is_no_longer_the_hosts(
@@ -126,12 +163,21 @@ def test_it_has_another_address_after_a_stop(place: RegionBed, worker: str) -> N
     assert after.strip() in place.machine("ls").stdout
 
 
-@pytest.mark.parametrize("step", ["preflight", "keys", "vm", "boot"])
+def test_its_size_is_another_one_after_a_restart(place: RegionBed, worker: str) -> None:
+    resized = place.machine(
+        "resize", "--restart", "--size", "t3.large", "--disk", "40", worker, timeout=900
+    )
+    assert resized.returncode == 0, resized.stderr
+    assert inspected(place, worker, "config.instance_type") == "t3.large"
+    assert place.machine("config", worker).returncode == 0
+
+
+@pytest.mark.parametrize("step", [*BEFORE_LOGIN, *AFTER_LOGIN])
 def test_a_create_that_is_killed_leaves_nothing_once_it_is_removed(
     place: RegionBed, step: str
 ) -> None:
     before = set(place.left())
-    place.killed_at(step, *CREATE, "cut")
+    place.killed_at(step, *(CREATE if step in BEFORE_LOGIN else ON_HOST), "cut")
     removed = place.machine("rm", "-y", "cut")
     assert removed.returncode == 0, removed.stderr
     assert set(place.left()) == before
@@ -153,13 +199,26 @@ def has_instance(found: set[str]) -> bool:
 
 
 def test_an_instance_that_was_ended_by_others(place: RegionBed, worker: str) -> None:
-    """The last one: nothing is left of the machine, and nothing in the account."""
     place.terminate(inspected(place, worker, "facts.instance"))
     assert place.machine("status", worker).stdout == "Not Found\n"
     gone = place.machine("start", worker)
     assert gone.returncode == 4
     assert "does not exist any more" in gone.stderr
     removed = place.machine("rm", "-y", worker)
+    assert removed.returncode == 0, removed.stderr
+    assert place.machine("ls", "-q").stdout == "real\n"
+
+
+def test_a_container_runs_on_a_real_vm(
+    place: RegionBed, real: subprocess.Popen[str], docker: str, image_tar: Path
+) -> None:
+    real.wait(1500)
+    assert real.returncode == 0, (place.folder / "real.log").read_text()
+    assert run_container(place, "real", docker, image_tar) == "from a container\n"
+
+
+def test_nothing_is_left_in_the_account_after_the_last_one(place: RegionBed) -> None:
+    removed = place.machine("rm", "-y", "real")
     assert removed.returncode == 0, removed.stderr
     assert place.left() == []
     assert place.machine("ls", "-q").stdout == ""

@@ -224,6 +224,8 @@ def test_engine_options_that_dockerd_refuses_change_nothing(bed: SystemBed, work
 
 
 class TestLife(MachineLife):
+    disk_gib = 24
+
     @pytest.fixture
     def place(self, bed: SystemBed) -> Bed:
         return bed

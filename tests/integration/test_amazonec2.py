@@ -20,7 +20,7 @@ from machine.drivers.amazonec2 import api
 from machine.drivers.amazonec2.config import Amazonec2Config, Amazonec2Facts
 from machine.drivers.amazonec2.driver import Amazonec2Driver
 from machine.errors import BadOption, DriverError, PreflightError
-from machine.model import Identity, State, VmSpec
+from machine.model import Identity, Size, State, VmSpec
 from machine.testing.contract import DriverContract
 from tests import amazon
 from tests.amazon import left
@@ -170,6 +170,23 @@ def test_power(driver: Made) -> None:
     text, offset = driver.console()
     assert driver.console(offset) == (b"", offset)
     assert offset == len(text)
+
+
+def test_a_stopped_instance_has_another_type_and_a_larger_disk(driver: Made, moto: str) -> None:
+    driver.preflight()
+    driver.create(SPEC)
+    driver.stop()
+    wanted = Size(kind="t3.large", disk_gib=16)
+    for _ in range(2):
+        assert driver.resize(wanted) == {"instance_type": "t3.large", "root_size": 16}
+    ec2 = amazon.client(moto)
+    told = ec2.describe_instances(InstanceIds=[driver.facts.instance])["Reservations"]
+    assert told[0]["Instances"][0]["InstanceType"] == "t3.large"
+    assert [each["Size"] for each in ec2.describe_volumes()["Volumes"]] == [16]
+    with pytest.raises(PreflightError, match="cannot run"):
+        driver.resize(Size(kind="t4g.small"))
+    with pytest.raises(PreflightError, match="instance type"):
+        driver.resize(Size(kind="t3.nosuch"))
 
 
 def test_an_instance_that_was_ended_by_others_is_missing(driver: Made, moto: str) -> None:

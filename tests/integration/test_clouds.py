@@ -14,13 +14,14 @@ from machine.driver import HostRef
 from machine.drivers.cloud.config import CloudFacts
 from machine.drivers.cloud.driver import CloudDriver
 from machine.errors import DriverError, PreflightError
-from machine.model import Identity, State, VmSpec
+from machine.model import Identity, Size, State, VmSpec
 from machine.testing.contract import DriverContract
 from tests import clouds
 
 IDENTITY = Identity("w1", "0" * 32, "machine", ("ssh-ed25519 AAAA",), "private", "ssh-ed25519 BBBB")
 SPEC = VmSpec(1, 1024, 25, None, IDENTITY)
 SERVICES = (
+    clouds.Azure,
     clouds.DigitalOcean,
     clouds.Google,
     clouds.Linode,
@@ -36,6 +37,10 @@ def given(service: clouds.Service, url: str) -> dict[str, Any]:
             who = {"username": "user", "password": "env:CANARY", "tenant_name": "admin"}
             what = {"size": "m1.small", "image": "debian-13", "net_name": "private"}
             return {"auth_url": f"{url}/v3", **who, **what}
+        case "azure":
+            who = {"subscription_id": clouds.Azure.SUBSCRIPTION, "tenant_id": "t", "client_id": "c"}
+            what = {"size": "Standard_A1", "endpoint": url}
+            return {**who, "client_secret": "env:CANARY", **what}
         case "google":
             return {"project": clouds.Google.PROJECT, "credentials": "env:CANARY", "endpoint": url}
         case "digitalocean":
@@ -54,13 +59,22 @@ def service(request: pytest.FixtureRequest) -> clouds.Service:
 @pytest.fixture
 def url(service: clouds.Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("CANARY", clouds.secret(service))
-    # As libcloud's own tests do it: Google's tokens come from an address that cannot be changed.
+    # As libcloud's own tests do it: these tokens come from addresses that cannot be changed.
     monkeypatch.setattr(
         "libcloud.common.google.GoogleOAuth2Credential._get_token_from_file",
         lambda _: {"access_token": clouds.TOKEN, "expire_time": "2999-01-01T00:00:00Z"},
     )
+    monkeypatch.setattr(
+        "libcloud.common.azure_arm.AzureResourceManagementConnection.get_token_from_credentials",
+        _no_token,
+    )
     with clouds.serving(service) as url:
         yield url
+
+
+def _no_token(connection: Any) -> None:
+    """The secret itself stands for the token that it would get."""
+    connection.access_token, connection.expires_on = connection.key, "32503680000"
 
 
 def build(service: clouds.Service, url: str, folder: Path, name: str = "w1") -> CloudDriver:
@@ -130,6 +144,22 @@ def test_power(driver: CloudDriver) -> None:
     assert driver.state() is State.RUNNING
 
 
+def test_its_size_is_another_one_once_it_is_off(
+    driver: CloudDriver, service: clouds.Service
+) -> None:
+    driver.create(SPEC)
+    driver.stop()
+    for _ in range(2):
+        assert driver.resize(Size(kind=service.larger)) == {"size": service.larger}
+    names = (service.larger, driver.facts.size)
+    assert driver.provider.size_name(driver._node()) in names
+    assert driver.state() is State.STOPPED
+    with pytest.raises(PreflightError, match="has no size 'nosuch'"):
+        driver.resize(Size(kind="nosuch"))
+    driver.start()
+    assert driver.state() is State.RUNNING
+
+
 def test_each_account_is_asked_once(
     driver: CloudDriver, service: clouds.Service, url: str, tmp_path: Path
 ) -> None:
@@ -150,7 +180,7 @@ def test_nodes_of_no_record_are_named_with_their_price(
     assert type(driver).strays([driver], frozenset({driver.host.id})) == []
     (told,) = type(driver).strays([driver], frozenset())
     assert '"w1"' in told.text
-    assert ("USD a" in told.text) == (service.name not in ("google", "openstack"))
+    assert ("USD a" in told.text) == (service.name not in ("azure", "google", "openstack"))
     assert driver.facts.node in told.remedy or told.remedy.endswith("delete w1")
     assert len(service.nodes) == 1
 
@@ -170,14 +200,16 @@ def test_what_there_is_not_is_said_with_what_there_is(
     service: clouds.Service, url: str, tmp_path: Path, key: str
 ) -> None:
     cls = registry.driver(service.name)
-    place = {"openstack": "net_name", "google": "zone"}.get(service.name, "region")
+    place = {"openstack": "net_name", "google": "zone", "azure": "location"}.get(
+        service.name, "region"
+    )
     key = place if key == "region" else key
     config = flags.build(cls.name, cls.config_type, {**given(service, url), key: "nosuch"}, {})
     made = cls(HostRef("w1", str(uuid.uuid4()), tmp_path), config, CloudFacts())
     with pytest.raises(PreflightError) as caught:
         made.preflight()
     assert "nosuch" in f"{caught.value.brief} {caught.value.details}"
-    if key in ("size", "region", "zone"):
+    if key in ("size", "region", "zone", "location"):
         assert "is one of: " in caught.value.hint
     assert service.nodes == {}
 
@@ -207,10 +239,35 @@ def test_a_quota_is_told_in_the_providers_words(
     driver: CloudDriver, service: clouds.Service
 ) -> None:
     reason = "creating this would exceed your droplet limit"
-    said = {"id": "unprocessable_entity", "message": reason, "error": reason, "status": 400}
-    service.refuse = 422, {**said, "errors": [{"reason": reason}]}
+    service.refuse = service.quota(reason)
     with pytest.raises(DriverError) as caught:
         driver.create(SPEC)
     assert reason in caught.value.details
     assert "quota" in caught.value.hint
     assert service.nodes == {}
+
+
+@pytest.mark.parametrize("service", [clouds.Azure], indirect=True, ids=["azure"])
+def test_what_machines_share_goes_with_the_last_of_them_and_others_things_stay(
+    driver: CloudDriver, service: clouds.Azure, url: str, tmp_path: Path
+) -> None:
+    group = f"{service.PREFIX}/resourceGroups/docker-machine"
+    theirs = f"{group}/providers/Microsoft.Network/virtualNetworks/docker-machine-vnet"
+    service.resources[theirs] = {"id": theirs, "properties": {}}
+    second = build(service, url, tmp_path, "w2")
+    for each in (driver, second):
+        each.preflight()
+        each.create(SPEC)
+    rules = f"{group}/providers/Microsoft.Network/networkSecurityGroups/docker-machine"
+    assert set(service.resources) == {group, rules, theirs}
+    opened = service.resources[rules]["properties"]["securityRules"]
+    assert [each["properties"]["destinationPortRange"] for each in opened] == ["22", "2376"]
+    driver.remove()
+    assert set(service.resources) == {group, rules, theirs}
+    second.remove()
+    assert set(service.resources) == {group, theirs}
+    del service.resources[theirs]
+    driver.create(SPEC)
+    assert len(service.resources) == 3
+    driver.remove()
+    assert service.resources == {}

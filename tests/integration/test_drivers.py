@@ -74,7 +74,7 @@ def test_what_is_broken_is_listed_and_hides_nothing(others: None) -> None:
         "name": "folder",
         "package": "machine-driver-folder 1.0",
         "source": "image",
-        "can": ["power", "kill", "identity", "snapshot"],
+        "can": ["power", "kill", "identity", "snapshot", "resize"],
         "experimental": "",
         "problem": "",
     }

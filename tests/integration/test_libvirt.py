@@ -25,7 +25,7 @@ from machine.drivers.libvirt.config import LibvirtConfig, LibvirtFacts
 from machine.drivers.libvirt.domain import Disk, DomainContext
 from machine.drivers.libvirt.driver import LibvirtDriver
 from machine.errors import BadOption, DriverError, MachineError, PreflightError, WarmRefused
-from machine.model import FirstBoot, Identity, Image, State, Usage, VmSpec
+from machine.model import FirstBoot, Identity, Image, Size, State, Usage, VmSpec
 from machine.render import render
 
 URI = "test:///default"
@@ -126,6 +126,20 @@ def test_what_is_in_use_is_as_much_as_libvirt_tells(conn: Any, driver: LibvirtDr
     told = LibvirtDriver.usage([driver, lost])
     assert set(told.values()) <= {Usage()}
     assert "w2" not in told
+
+
+def test_its_size_is_another_one_once_it_is_off(conn: Any, driver: LibvirtDriver) -> None:
+    """A disk is no affair of this hypervisor's: it cannot change its volumes."""
+    define(conn, driver)
+    for cpus, memory_mib in ((4, 2048), (4, 2048), (1, 256)):
+        options = driver.resize(Size(cpus, memory_mib))
+        assert options == {"cpus": cpus, "memory": memory_mib}
+        domain = conn.lookupByName(driver.host.name)
+        assert domain.info()[1:4] == [memory_mib << 10, memory_mib << 10, cpus]
+        assert f"<vcpu placement='static'>{cpus}</vcpu>" in domain.XMLDesc()
+    assert driver.resize(Size(cpus=3)) == {"cpus": 3}
+    driver.start()
+    assert driver.state() is State.RUNNING
 
 
 def test_a_provider_that_cannot_be_asked_is_told(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from machine.drivers.virtualbox.config import VirtualboxConfig, VirtualboxFacts
 from machine.drivers.virtualbox.driver import VirtualboxDriver
 from machine.drivers.virtualbox.vboxmanage import VBoxManage
 from machine.errors import DriverError, MachineError
-from machine.model import FirstBoot, Identity, Image, Nic, Snapshot, State, VmSpec
+from machine.model import FirstBoot, Identity, Image, Nic, Size, Snapshot, State, VmSpec
 from machine.testing.contract import DriverContract
 from tests.e2e.testbed import VirtualboxBed
 
@@ -128,6 +128,20 @@ def test_its_life_in_virtualboxs_own_words(
         verb()
         assert driver.state() is state
         assert VirtualboxDriver.survey([driver])["kept"].state is state
+        if state is State.STOPPED:
+            _grows(bed, driver)
+
+
+def _grows(bed: VirtualboxBed, driver: VirtualboxDriver) -> None:
+    driver.resize(Size(2, 512, 3))
+    info = VBoxManage().info(driver.host.id)
+    assert info
+    assert (info["memory"], info["cpus"]) == ("512", "2")
+    shown = bed.vbox("showmediuminfo", str(driver.host.folder / "kept" / "disk.vdi"))
+    assert "3072 MBytes" in shown
+    with pytest.raises(DriverError) as caught:
+        driver.resize(Size(disk_gib=2))
+    assert "Shrinking" in caught.value.details
 
 
 def test_a_vm_process_that_was_killed_is_seen(
@@ -185,6 +199,8 @@ def test_snapshots(driver: VirtualboxDriver, spec: VmSpec) -> None:
         driver.snapshot("first")
     driver.restore("first")
     assert driver.snapshots()[0].current
+    with pytest.raises(DriverError, match="it has snapshots"):
+        driver.resize(Size(disk_gib=4))
     driver.start()
     driver.kill()
     driver.delete_snapshot("a second")

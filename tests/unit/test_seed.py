@@ -160,6 +160,7 @@ def test_a_nocloud_disk_pins_the_host_key(identity: Identity) -> None:
     assert head == "#cloud-config"
     assert config["ssh_keys"]["ed25519_private"] == identity.host_key
     assert config["users"][0]["name"] == "me"
+    assert config["manage_etc_hosts"] == "localhost"
     (sshd,) = config["write_files"]
     assert "PasswordAuthentication no\n" in sshd["content"]
     assert json.loads(found["meta-data"])["local-hostname"] == "w1.example"

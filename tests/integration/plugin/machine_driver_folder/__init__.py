@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from machine.driver import Driver
 from machine.errors import DriverError, PreflightError
 from machine.flags import option
-from machine.model import Address, Can, Snapshot, State, VmSpec
+from machine.model import Address, Can, Size, Snapshot, State, VmSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class FolderConfig:
     tags: tuple[str, ...] = option((), "words to write into the host")
     loud: bool = option(False, "say what is done")
     room: int | None = option(None, "memory that there is for hosts", metavar="MIB")
+    memory: int | None = option(None, "memory", metavar="MIB")
+    disk_size: int | None = option(None, "disk", metavar="GIB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class FolderFacts:
 
 class FolderDriver(Driver[FolderConfig, FolderFacts]):
     name: ClassVar[str] = "folder"
-    can: ClassVar[Can] = Can.POWER | Can.KILL | Can.IDENTITY | Can.SNAPSHOT
+    can: ClassVar[Can] = Can.POWER | Can.KILL | Can.IDENTITY | Can.SNAPSHOT | Can.RESIZE
+    resizes: ClassVar[frozenset[str]] = frozenset({"memory_mib", "disk_gib"})
     config_type: ClassVar[type[FolderConfig]] = FolderConfig
     facts_type: ClassVar[type[FolderFacts]] = FolderFacts
 
@@ -96,6 +99,13 @@ class FolderDriver(Driver[FolderConfig, FolderFacts]):
 
     def delete_snapshot(self, name: str) -> None:
         self._kept(name).unlink()
+
+    def resize(self, wanted: Size) -> Mapping[str, Any]:
+        if wanted.disk_gib == 4096:
+            raise DriverError("The folder is full")
+        self._state.with_name("size").write_text(f"{wanted.memory_mib} {wanted.disk_gib}")
+        options = {"memory": wanted.memory_mib, "disk_size": wanted.disk_gib}
+        return {key: value for key, value in options.items() if value is not None}
 
     def remove(self) -> None:
         shutil.rmtree(self._state.parent, ignore_errors=True)
