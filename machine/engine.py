@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from machine.errors import BadOption, EngineUnreachable, Unsupported
-from machine.model import Address, EngineInfo, EngineOptions, FileChange, GuestFile, TlsFiles
+from machine.model import (
+    Address,
+    EngineInfo,
+    EngineOptions,
+    FileChange,
+    GuestFile,
+    TlsFiles,
+    Verdict,
+)
 from machine.wait import Deadline
 
 if TYPE_CHECKING:
@@ -213,6 +221,14 @@ class Engine(ABC):
     def images(cls, client: Any) -> Images:
         """Its images, by a client that ``api`` gave. Raises Unsupported where none can be sent."""
         raise Unsupported(f"{cls.name} takes no images from here")
+
+    @classmethod
+    def check(cls, guest: Guest, client: Any, address: Address) -> Iterator[Verdict]:
+        """Start small containers and show what they are made of, each verdict as soon as it is
+        there. ``client`` is what ``api`` gave. What was made, by a check that was killed too, is gone
+        when the iterator ends or is closed. Called by one process at a time. Raises GuestError and
+        EngineError where nothing can be shown."""
+        raise Unsupported(f"{cls.name} has nothing that a check could look at")
 
     @classmethod
     def url(cls, address: Address) -> str:

@@ -19,6 +19,7 @@ from machine.model import (
     FileChange,
     GuestFile,
     TlsFiles,
+    Verdict,
 )
 from machine.runtime.docker import context, listener, static
 from machine.runtime.docker.listener import CA, CERT, KEY
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
     from machine.container_image import Images
+    from machine.guest import Guest
     from machine.swarm import Swarm
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
@@ -243,6 +245,12 @@ class DockerEngine(Engine):
         from machine.runtime.docker.images import DockerImages
 
         return DockerImages(client)
+
+    @classmethod
+    def check(cls, guest: Guest, client: APIClient, address: Address) -> Iterator[Verdict]:
+        from machine.runtime.docker.check import walk
+
+        return walk.through(guest, client, address)
 
     @classmethod
     def survey(

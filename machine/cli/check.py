@@ -1,0 +1,59 @@
+"""`machine check`: what containers are made of, with the evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from machine.cli import context, output
+
+if TYPE_CHECKING:
+    from machine.model import Verdict
+
+
+def check(
+    name: context.Name = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="say what each means, and how to look oneself")
+    ] = False,
+    output_format: context.Output = "text",
+) -> None:
+    """Start small containers on a machine and show that what they are made of holds: namespaces,
+    limits, layers, network. Exit with 1 if something does not. Nothing stays on the machine."""
+    from machine.model import Outcome
+    from machine.workflows import check as workflow
+
+    as_json = context.is_json(output_format)
+    found: list[Verdict] = []
+    machine = context.one(name)
+    output.say(f"Starting small containers on {machine}; they are removed afterwards")
+    for verdict in workflow.check(context.store(), machine, output.questions):
+        found.append(verdict)
+        if not as_json:
+            _show(verdict, explain=explain)
+    if as_json:
+        output.envelope("check", [dataclasses.asdict(each) for each in found])
+    failed = [each.name for each in found if each.outcome is Outcome.FAILED]
+    if failed:
+        output.say(f"Does not hold on {machine}: {', '.join(failed)}")
+        raise typer.Exit(1)
+
+
+def _show(verdict: Verdict, *, explain: bool) -> None:
+    output.value(f"{verdict.outcome:<14}  {verdict.name}: {verdict.text}")
+    for line in verdict.evidence:
+        output.value(f"{'':14}    {line}")
+    if explain:
+        output.value(_indented(verdict.explanation))
+        for command in verdict.look:
+            output.value(f"{'':14}  $ {command}")
+        output.value("")
+
+
+def _indented(text: str) -> str:
+    import textwrap
+
+    margin = " " * 16
+    return textwrap.fill(text, 96, initial_indent=margin, subsequent_indent=margin)

@@ -1,0 +1,21 @@
+"""What containers are made of, shown on a live host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from machine.events import Emit, Reporter, ignore
+from machine.host import Host
+from machine.model import Verdict
+from machine.store import Store
+
+
+def check(store: Store, name: str, emit: Emit = ignore) -> Iterator[Verdict]:
+    """Verdicts as they come; the machine is held meanwhile, and nothing stays on it. That is why it
+    may be a machine that is only registered here. Raises HostBusy, HostNotRunning, HostGone,
+    GuestError, EngineError."""
+    with store.lock(name, wait=5):
+        host = Host.load(store, name, Reporter(emit, name))
+        host.require_running()
+        with host.guest() as guest, host.api(timeout=300) as client:
+            yield from host.engine.check(guest, client, host.address())
