@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,10 +30,11 @@ def check(
     found: list[Verdict] = []
     machine = context.one(name)
     output.say(f"Starting small containers on {machine}; they are removed afterwards")
-    for verdict in workflow.check(context.store(), machine, output.questions):
-        found.append(verdict)
-        if not as_json:
-            _show(verdict, explain=explain)
+    with closing(workflow.check(context.store(), machine, output.questions)) as verdicts:
+        for verdict in verdicts:
+            found.append(verdict)
+            if not as_json:
+                _show(verdict, explain=explain)
     if as_json:
         output.envelope("check", [dataclasses.asdict(each) for each in found])
     failed = [each.name for each in found if each.outcome is Outcome.FAILED]

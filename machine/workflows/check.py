@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
@@ -10,10 +10,10 @@ from machine.model import Verdict
 from machine.store import Store
 
 
-def check(store: Store, name: str, emit: Emit = ignore) -> Iterator[Verdict]:
-    """Verdicts as they come; the machine is held meanwhile, and nothing stays on it. That is why it
-    may be a machine that is only registered here. Raises HostBusy, HostNotRunning, HostGone,
-    GuestError, EngineError."""
+def check(store: Store, name: str, emit: Emit = ignore) -> Generator[Verdict, None, None]:
+    """Verdicts as they come; the machine is held until the generator ends or is closed, and then
+    nothing is left on it: that is why it may be one that is only registered here. Raises HostBusy,
+    HostNotRunning, HostGone, GuestError, EngineError."""
     with store.lock(name, wait=5):
         host = Host.load(store, name, Reporter(emit, name))
         host.require_running()

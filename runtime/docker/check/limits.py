@@ -13,7 +13,7 @@ MEMORY_MIB: Final = 32
 EATEN_MIB: Final = 96
 """What a process in the container asks for, at once; a host that does not limit it has that much."""
 PERIOD_US: Final = 100_000
-QUOTA_US: Final = 25_000
+QUOTA_US: Final = 20_000
 SECONDS: Final = 3
 """How long the processor's use is measured."""
 TOLERANCE: Final = 1.4
@@ -54,7 +54,12 @@ cat "/proc/$pid/root/eaten"
 # "cpu" is a link to "cpu,cpuacct" where those are together.
 cpu=$(group cpu)
 account=$(group cpuacct)
-task 'while :; do :; done & burner=$!'
+loops=$(grep -c ^processor /proc/cpuinfo || echo 1)  # one alone gets too little where much runs
+[ "$loops" -le 8 ] || loops=8
+while [ "$loops" -gt 0 ]; do
+    task 'while :; do :; done & loops="$loops $!"'
+    loops=$((loops - 1))
+done
 sleep 1
 for when in before after; do
     echo "== $when uptime"
@@ -63,7 +68,7 @@ for when in before after; do
     show "$account" "cpuacct.usage" $when
     if [ $when = before ]; then sleep {SECONDS}; fi
 done
-task 'kill $burner'
+task 'kill $loops'
 """
 """Needs $pid of a container that reads its tasks. Control groups of version 2 and of version 1."""
 
@@ -83,7 +88,7 @@ CPU: Final = Lesson(
     "CPU limit",
     "In every period a control group may use so much time of the processors, and waits for the next "
     "period when it is used up: it is throttled. Here a container that may use "
-    f"{QUOTA_US * 100 // PERIOD_US} % of one processor runs a loop without an end.",
+    f"{QUOTA_US * 100 // PERIOD_US} % of one processor runs endless loops.",
     (
         PID,
         "group=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/$pid/cgroup)   # cgroup v2",
@@ -143,14 +148,12 @@ def _cpu(found: Mapping[str, str], warnings: Sequence[str]) -> Verdict:
         *(f"the engine said: {each}" for each in warnings),
     )
     if share > allowed * TOLERANCE:
-        text = f"a loop used {share:.0%} of a processor and may have {allowed:.0%}"
+        text = f"endless loops used {share:.0%} of a processor and may have {allowed:.0%}"
         return CPU.failed(text, *evidence)
     if not throttled:
-        text = (
-            "the kernel was not seen to hold a loop back" if limit else "nothing holds a loop back"
-        )
-        return CPU.failed(text, *evidence)
-    return CPU.ok(f"a loop was held back to {share:.0%} of a processor", *evidence)
+        busy = "endless loops were not held back: is the host too busy to run them?"
+        return CPU.failed(busy if limit else "nothing holds endless loops back", *evidence)
+    return CPU.ok(f"endless loops were held back to {share:.0%} of a processor", *evidence)
 
 
 def _used(found: Mapping[str, str]) -> float:

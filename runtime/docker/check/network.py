@@ -63,15 +63,12 @@ class Promise:
     """What the engine says of a container's network."""
 
     address: str
-    subnet: str
     gateway: str
 
 
 def promised(inspected: Mapping[str, object]) -> Promise:
     """Of one entry under NetworkSettings.Networks of an inspected container."""
-    address, length = str(inspected["IPAddress"]), inspected["IPPrefixLen"]
-    subnet = ipaddress.ip_network(f"{address}/{length}", strict=False)
-    return Promise(address, str(subnet), str(inspected["Gateway"]))
+    return Promise(str(inspected["IPAddress"]), str(inspected["Gateway"]))
 
 
 def judge(text: str, pool: str, promise: Promise) -> Iterator[Verdict]:

@@ -6,32 +6,38 @@ import ipaddress
 import shlex
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from machine import wait
-from machine.errors import EngineError
+from machine.errors import EngineError, TimedOut
 from machine.guest import Guest
 from machine.model import Address, Verdict
 from machine.runtime.docker.check import interfaces, network, scene
+from machine.runtime.docker.check.greeting import GREETING, PATIENCE, PORT, SERVE, connect
 from machine.runtime.docker.check.lesson import Lesson, sections
 from machine.runtime.docker.check.scene import IMAGE, LABEL, PATH, Scene
 
 OVERLAY_NAME: Final = "machine-check-overlay"
 SERVICE: Final = "machine-check-web"
-PORT: Final = 80
-GREETING: Final = "this is"
-"""What the service says to whoever connects, with its container's name behind it."""
 STATES: Final = ("failed", "rejected", "orphaned")
 """In which a task ends that does not come to run."""
 
 OVERLAY: Final = Lesson(
     "overlay network",
     "A network that the containers of all nodes of a Swarm are on, as if they had one switch: their "
-    "frames travel between the nodes in UDP packets (VXLAN, port 4789). A service has one address "
-    "there, and a connection to it goes to one of its containers (IPVS).",
+    "frames travel between the nodes in UDP packets (VXLAN, port 4789).",
     (
         "sudo docker network ls --filter driver=overlay",
         "sudo docker network inspect -v NETWORK",
+        "sudo docker exec CONTAINER getent hosts tasks.SERVICE   # its containers",
+    ),
+)
+BALANCE: Final = Lesson(
+    "service address",
+    "A service has one address in each of its networks, and its name leads there. The kernel (IPVS) "
+    "passes every connection on to one of the service's containers.",
+    (
         "sudo docker exec CONTAINER getent hosts SERVICE",
         "sudo docker service inspect -f '{{json .Endpoint.VirtualIPs}}' SERVICE",
     ),
@@ -45,80 +51,66 @@ MESH: Final = Lesson(
         "curl http://NODE:PORT   # any node",
     ),
 )
-# perl's own functions, without a module: so that it needs nothing but its program.
-SERVE: Final = f"""
-name=$(cat /proc/sys/kernel/hostname)
-if command -v perl >/dev/null; then
-    exec perl -e 'socket(S,2,1,6)||die $!; bind(S,pack("S n x12",2,{PORT}))||die $!; listen(S,9);
-        while(accept(C,S)){{syswrite(C,"{GREETING} $ARGV[0]\\n");close(C)}}' "$name"
-elif command -v python3 >/dev/null; then
-    exec python3 -c 'import socket,sys
-server=socket.create_server(("",{PORT}))
-while True:
-    one=server.accept()[0]; one.sendall(b"{GREETING} "+sys.argv[1].encode()+b"\\n"); one.close()' "$name"
-fi
-while :; do echo "{GREETING} $name" | nc -l -p {PORT}; done
-"""
-"""With whichever of the host's programs can listen."""
+LESSONS: Final = (OVERLAY, BALANCE, MESH)
 
 
-def connect(host: str, port: int) -> str:
-    """A line for sh that prints what the service says."""
-    packed = "pack(q(S n C4 x8),2,$ARGV[1],split(/[.]/,$ARGV[0]))"
-    perl = f"alarm 20; socket(S,2,1,6)||die $!; connect(S,{packed})||die $!; print <S>"
-    python = (
-        "import socket,sys; print(socket.create_connection((sys.argv[1],int(sys.argv[2])),20)"
-        ".recv(99).decode())"
-    )
-    where = f"{shlex.quote(host)} {port}"
-    return (
-        f"if command -v perl >/dev/null; then perl -e '{perl}' {where}; "
-        f"elif command -v python3 >/dev/null; then python3 -c '{python}' {where}; "
-        f"else nc -w 20 {where} </dev/null; fi"
-    )
-
-
-def ask_service(address: str) -> str:
-    """A script that has the container of $pid look the service up, and connect to it."""
-    look_up = network.ask_name(SERVICE)
-    asked = shlex.quote(f"{{ {connect(address, PORT)}; }} >/asked 2>&1; mv /asked /answer")
-    return f"""{look_up}
+def ask_service(own: str, virtual: str) -> str:
+    """A script that has the container of $pid look the service up, and connect to its container's
+    own address and to the one that the service has."""
+    lines = [network.ask_name(SERVICE)]
+    for title, address in (("own", own), ("virtual", virtual)):
+        asked = f"{{ {connect(address, PORT)}; }} >/asked; mv /asked /answer"
+        lines.append(f"""
 rm -f "$answer"
-printf "%s\\n" {asked} > "$tasks"
+printf "%s\\n" {shlex.quote(asked)} > "$tasks"
 tries=0
 while [ ! -e "$answer" ] && [ $tries -lt 600 ]; do
     sleep 0.1
     tries=$((tries + 1))
 done
-echo "== service"
+echo "== {title}"
 cat "$answer"
-echo "== addresses"
-cat "/proc/$pid/net/fib_trie"
-"""
+""")
+    lines.append('echo "== addresses"; cat "/proc/$pid/net/fib_trie"')
+    return "\n".join(lines)
 
 
 def verdicts(guest: Guest, made: Scene, address: Address) -> Iterator[Verdict]:
-    """Both; where the engine cannot be asked for a service they are not applicable."""
+    """All three; where the engine cannot be asked for a service they are not applicable."""
+    from docker.errors import APIError
+
     state = made.client.info()["Swarm"]
     if reason := _away(state):
-        yield OVERLAY.not_applicable(reason)
-        yield MESH.not_applicable(reason)
+        yield from (lesson.not_applicable(reason) for lesson in LESSONS)
         return
+    try:
+        yield from _shown(guest, made, address, state)
+    except (APIError, EngineError, TimedOut) as exc:
+        said = str(exc.explanation) if isinstance(exc, APIError) else f"{exc.brief}\n{exc.details}"
+        for lesson in LESSONS:
+            yield lesson.failed("a service with a network did not come up", *said.splitlines())
+
+
+def _shown(
+    guest: Guest, made: Scene, address: Address, state: Mapping[str, Any]
+) -> Sequence[Verdict]:
     node = str(state["NodeID"])
     subnet, vxlan = _overlay(made)
     service, task = _service(made, node)
-    virtual = _virtual(service, made.client.inspect_network(OVERLAY_NAME)["Id"])
+    ident = made.client.inspect_network(OVERLAY_NAME)["Id"]
+    own, virtual = _own(task, ident), _virtual(service, ident)
     made.client.connect_container_to_network(scene.PEER, OVERLAY_NAME)
-    text = scene.ask(guest, made.peer["State"]["Pid"], ask_service(virtual))
+    text = scene.ask(guest, made.peer["State"]["Pid"], ask_service(own, virtual))
     name = task["Status"]["ContainerStatus"]["ContainerID"][:12]
-    yield judge_overlay(text, subnet, vxlan, virtual, name)
     port = int(service["Endpoint"]["Ports"][0]["PublishedPort"])
-    own = str(state["NodeAddr"])
-    answers = {f"the node itself, {own}:{port}": _ask_from(guest, own, port)}
-    for other in _others(made, node):
-        answers[f"the node, at {other}:{port}"] = _ask_from(guest, other, port)
-    answers[f"here, {address.host}:{port}"] = _ask_from_here(address.host, port)
-    yield judge_mesh(answers, name)
+    nodes = (str(state["NodeAddr"]), *_others(made, node))
+    answers = {f"{each}:{port}": _ask_from(guest, each, port) for each in nodes}
+    here = _ask_from_here(address.host, port, f"{GREETING} {name}" in answers.values())
+    return (
+        judge_overlay(text, subnet, vxlan, own, name),
+        judge_balance(text, virtual, name),
+        judge_mesh(answers, here, name),
+    )
 
 
 def _away(state: Mapping[str, Any]) -> str:
@@ -133,9 +125,17 @@ def _overlay(made: Scene) -> tuple[str, str]:
     """A network of its own: its subnet and its VXLAN's number, which the manager gives it."""
     client = made.client
     client.create_network(OVERLAY_NAME, driver="overlay", labels={LABEL: ""}, attachable=True)
-    found = client.inspect_network(OVERLAY_NAME, scope="swarm")
+    found = wait.until(
+        "the check's overlay network to get a subnet",
+        lambda: _allocated(client.inspect_network(OVERLAY_NAME, scope="swarm")),
+        timeout=60,
+    )
     vxlan = (found.get("Options") or {}).get("com.docker.network.driver.overlay.vxlanid_list", "")
     return found["IPAM"]["Config"][0]["Subnet"], vxlan
+
+
+def _allocated(found: dict[str, Any]) -> dict[str, Any] | None:
+    return found if (found.get("IPAM") or {}).get("Config") else None
 
 
 def _service(made: Scene, node: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,6 +190,14 @@ def _told(tasks: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(said)
 
 
+def _own(task: Mapping[str, Any], network_id: str) -> str:
+    """The address of a service's container in a network."""
+    for each in task["NetworksAttachments"]:
+        if each["Network"]["ID"] == network_id:
+            return str(each["Addresses"][0]).partition("/")[0]
+    raise EngineError("The container of the check's service has no address in its network")
+
+
 def _virtual(service: Mapping[str, Any], network_id: str) -> str:
     """The service's one address in a network."""
     for each in service["Endpoint"]["VirtualIPs"]:
@@ -208,50 +216,67 @@ def _others(made: Scene, node: str) -> list[str]:
 
 
 def _ask_from(guest: Guest, host: str, port: int) -> str:
-    result = guest.script(connect(host, port), timeout=120, check=False)
-    return result.stdout.strip() or result.stderr.strip()
+    return guest.script(connect(host, port), timeout=180).stdout.strip()
 
 
 def _ask_from_here(host: str, port: int) -> str:
-    try:
-        with socket.create_connection((host, port), timeout=20) as connection:
-            return connection.recv(99).decode("utf-8", "replace").strip()
-    except OSError as exc:
-        return str(exc)
+    said = ""
+
+    def answer() -> str:
+        nonlocal said
+        try:
+            with socket.create_connection((host, port), timeout=20) as connection:
+                said = connection.recv(99).decode("utf-8", "replace").strip()
+        except OSError as exc:
+            said = str(exc)
+            return ""
+        return said
+
+    with suppress(TimedOut):
+        wait.until("an answer", answer, timeout=PATIENCE)
+    return said
 
 
-def judge_overlay(text: str, subnet: str, vxlan: str, virtual: str, name: str) -> Verdict:
-    """``text`` is what the script of ``ask_service`` printed; ``name`` the service's container."""
+def judge_overlay(text: str, subnet: str, vxlan: str, own: str, name: str) -> Verdict:
+    """``text`` is what the script of ``ask_service`` printed; ``name`` the service's container,
+    which has the address ``own``."""
     found = sections(text)
     pool = ipaddress.ip_network(subnet)
-    own = [a for a in interfaces.addresses(found["addresses"]) if ipaddress.ip_address(a) in pool]
+    others = [
+        a for a in interfaces.addresses(found["addresses"]) if ipaddress.ip_address(a) in pool
+    ]
     evidence = (
         f"{OVERLAY_NAME} is {subnet}, VXLAN {vxlan or 'not told'}",
-        f"another container has {', '.join(own) or 'no address'} in it",
-        f"it looks {SERVICE} up: {' '.join(found['answer'].split())}",
-        f"it connects to {virtual}:{PORT}: {found['service']}",
+        f"a container has {', '.join(others) or 'no address'} in it, the service's has {own}",
+        f"the one asks the other at {own}:{PORT}: {found['own']}",
     )
-    if not own:
+    if not others:
         return OVERLAY.failed("a container got no address in the network", *evidence)
+    if found["own"] != f"{GREETING} {name}":
+        return OVERLAY.failed("one container does not reach another over it", *evidence)
+    return OVERLAY.ok("one container reaches another over it", *evidence)
+
+
+def judge_balance(text: str, virtual: str, name: str) -> Verdict:
+    found = sections(text)
+    evidence = (
+        f"a container looks {SERVICE} up: {' '.join(found['answer'].split())}",
+        f"it asks {virtual}:{PORT}: {found['virtual']}",
+    )
     if virtual not in found["answer"].split():
-        return OVERLAY.failed(f"{SERVICE} is not known as {virtual}", *evidence)
-    if found["service"] != f"{GREETING} {name}":
-        return OVERLAY.failed("the service is not reached over it", *evidence)
-    return OVERLAY.ok("a service is found and reached over it", *evidence)
+        return BALANCE.failed(f"{SERVICE} is not known as {virtual}", *evidence)
+    if found["virtual"] != f"{GREETING} {name}":
+        return BALANCE.failed("the service is not reached at its address", *evidence)
+    return BALANCE.ok(f"{virtual} leads to the service's container", *evidence)
 
 
-def judge_mesh(answers: Mapping[str, str], name: str) -> Verdict:
-    """``answers`` by where was asked. What lies between here and the node is not the mesh's affair: a
-    firewall may be in the way, or a port that is forwarded."""
+def judge_mesh(answers: Mapping[str, str], here: str, name: str) -> Verdict:
+    """``answers`` of the nodes' addresses, asked on the node. What lies between here and the node
+    is not the mesh's affair: a firewall may be in the way, or only some ports are forwarded."""
     wanted = f"{GREETING} {name}"
-    evidence = [f"asked {place}: {answer or 'no answer'}" for place, answer in answers.items()]
-    bad = [
-        place
-        for place, answer in answers.items()
-        if answer != wanted and not place.startswith("here")
-    ]
-    if bad:
-        return MESH.failed(f"no answer of the service at {'; '.join(bad)}", *evidence)
-    here = all(answer == wanted for answer in answers.values())
-    where = "" if here else "; from here there is no way to that port"
-    return MESH.ok(f"the published port is the service's{where}", *evidence)
+    evidence = [f"asked on the host, {place}: {said}" for place, said in answers.items()]
+    evidence.append(f"asked from here: {here}")
+    if bad := [place for place, said in answers.items() if said != wanted]:
+        return MESH.failed(f"the service does not answer at {', '.join(bad)}", *evidence)
+    way = "" if here == wanted else "; from here there is no way to that port"
+    return MESH.ok(f"the published port leads to the service's container{way}", *evidence)
