@@ -105,7 +105,8 @@ def _shown(
     port = int(service["Endpoint"]["Ports"][0]["PublishedPort"])
     nodes = (str(state["NodeAddr"]), *_others(made, node))
     answers = {f"{each}:{port}": _ask_from(guest, each, port) for each in nodes}
-    here = _ask_from_here(address.host, port, f"{GREETING} {name}" in answers.values())
+    answered = f"{GREETING} {name}" in answers.values()
+    here = _ask_from_here(address.host, port, answered=answered)
     return (
         judge_overlay(text, subnet, vxlan, own, name),
         judge_balance(text, virtual, name),
@@ -219,7 +220,8 @@ def _ask_from(guest: Guest, host: str, port: int) -> str:
     return guest.script(connect(host, port), timeout=180).stdout.strip()
 
 
-def _ask_from_here(host: str, port: int) -> str:
+def _ask_from_here(host: str, port: int, *, answered: bool) -> str:
+    """``answered``: it was on the node, and may be here too a moment later."""
     said = ""
 
     def answer() -> str:
@@ -233,7 +235,7 @@ def _ask_from_here(host: str, port: int) -> str:
         return said
 
     with suppress(TimedOut):
-        wait.until("an answer", answer, timeout=PATIENCE)
+        wait.until("an answer", answer, timeout=PATIENCE if answered else 0)
     return said
 
 
