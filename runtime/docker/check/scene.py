@@ -66,19 +66,20 @@ class Scene:
 
 def build(guest: Guest, client: APIClient) -> Scene:
     """Raises EngineError, GuestError."""
-    from docker.types import IPAMConfig, Mount
+    from docker.types import Mount
 
     mounts = [
         Mount(folder, folder, type="bind", read_only=True)
         for folder in guest.script(FOLDERS).stdout.split()
     ]
     client.import_image_from_data(_image(), repository=IMAGE, changes=[f"LABEL {LABEL}="])
-    client.create_network(NAME, driver="bridge", labels={LABEL: ""}, ipam=IPAMConfig())
+    client.create_network(NAME, driver="bridge", labels={LABEL: ""})
     subject, warnings = _container(client, NAME, mounts, limited=True)
     peer, _ = _container(client, PEER, mounts, limited=False)
     for each in (subject, peer):
         wait_for_reader(guest, each["State"]["Pid"])
-    subnet = client.inspect_network(NAME)["IPAM"]["Config"][0]["Subnet"]
+    pools = client.inspect_network(NAME)["IPAM"]["Config"]
+    subnet = next(each["Subnet"] for each in pools if "." in each["Subnet"])  # there may be IPv6
     return Scene(client, mounts, subject, peer, subnet, warnings)
 
 

@@ -146,6 +146,7 @@ def _service(made: Scene, node: str) -> tuple[dict[str, Any], dict[str, Any]]:
         EndpointSpec,
         NetworkAttachmentConfig,
         Placement,
+        Privileges,
         TaskTemplate,
     )
 
@@ -156,6 +157,7 @@ def _service(made: Scene, node: str) -> tuple[dict[str, Any], dict[str, Any]]:
         env={"PATH": PATH},
         labels={LABEL: ""},
         mounts=list(made.mounts),
+        privileges=Privileges(selinux_disable=True),  # as of the other containers
     )
     template = TaskTemplate(
         spec,
