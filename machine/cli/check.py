@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from machine.cli import context, output
+from machine.events import Event, Note
 
 if TYPE_CHECKING:
     from machine.model import Verdict
@@ -29,8 +30,7 @@ def check(
     as_json = context.is_json(output_format)
     found: list[Verdict] = []
     machine = context.one(name)
-    output.say(f"Starting small containers on {machine}; they are removed afterwards")
-    with closing(workflow.check(context.store(), machine, output.questions)) as verdicts:
+    with closing(workflow.check(context.store(), machine, _tell)) as verdicts:
         for verdict in verdicts:
             found.append(verdict)
             if not as_json:
@@ -41,6 +41,13 @@ def check(
     if failed:
         output.say(f"Does not hold on {machine}: {', '.join(failed)}")
         raise typer.Exit(1)
+
+
+def _tell(event: Event) -> None:
+    if isinstance(event, Note) and not event.warning:
+        output.say(event.text)
+    else:
+        output.questions(event)
 
 
 def _show(verdict: Verdict, *, explain: bool) -> None:

@@ -18,4 +18,5 @@ def check(store: Store, name: str, emit: Emit = ignore) -> Generator[Verdict, No
         host = Host.load(store, name, Reporter(emit, name))
         host.require_running()
         with host.guest() as guest, host.api(timeout=300) as client:
+            host.report.note(f"Starting small containers on {name}; they are removed afterwards")
             yield from host.engine.check(guest, client, host.address())
