@@ -83,6 +83,15 @@ def build(guest: Guest, client: APIClient) -> Scene:
     return Scene(client, mounts, subject, peer, subnet, warnings)
 
 
+def limit_processor(made: Scene) -> Sequence[str]:
+    """The engine's warnings. Only now: starting takes time of a processor, too. A quota and a period,
+    and no number of processors: that is refused where it cannot be had, and of these is warned."""
+    changed = made.client.update_container(
+        made.subject["Id"], cpu_period=limits.PERIOD_US, cpu_quota=limits.QUOTA_US
+    )
+    return changed.get("Warnings") or []
+
+
 def wait_for_reader(guest: Guest, pid: int) -> None:
     """Raises EngineError when the container's first process did not begin."""
     if not ask(guest, pid, READY, check=False):
@@ -136,8 +145,7 @@ def _remove_container(client: APIClient, ident: str) -> None:
 def _container(
     client: APIClient, name: str, mounts: Sequence[Mount], *, limited: bool
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """A started one, and the engine's warnings. A quota and a period are set as such: an engine
-    that cannot limit refuses the same as a number of processors, and of these it only warns."""
+    """A started one, and the engine's warnings."""
     memory = limits.MEMORY_MIB * limits.MIB if limited else None
     made = client.create_container(
         IMAGE,
@@ -152,8 +160,6 @@ def _container(
             security_opt=["label=disable"],  # SELinux's: the host's programs are not labelled
             mem_limit=memory,
             memswap_limit=memory,  # of memory and swap together: no swap
-            cpu_period=limits.PERIOD_US if limited else None,
-            cpu_quota=limits.QUOTA_US if limited else None,
         ),
     )
     client.start(made["Id"])

@@ -37,7 +37,9 @@ def _one_host(guest: Guest, made: Scene) -> Iterator[Verdict]:
     pid = made.subject["State"]["Pid"]
     security = made.client.info()["SecurityOptions"] or []
     yield from namespaces.judge(scene.ask(guest, pid, namespaces.ASK), security)
-    yield from limits.judge(scene.ask(guest, pid, limits.ASK), made.warnings)
+    yield limits.judge_memory(scene.ask(guest, pid, limits.ASK_MEMORY), made.warnings)
+    warnings = scene.limit_processor(made)
+    yield limits.judge_cpu(scene.ask(guest, pid, limits.ASK_CPU), warnings)
     mounts = scene.ask(guest, pid, layers.ASK_MOUNT)
     yield layers.judge_mount(mounts)
     if union := layers.union(mounts):
