@@ -59,9 +59,10 @@ class TestNamespaces:
 
 
 class TestLimits:
-    def test_they_are_enforced(self) -> None:
-        memory = limits.judge_memory(recorded("memory-v1"), [])
-        cpu = limits.judge_cpu(recorded("cpu-v1"), [])
+    @pytest.mark.parametrize("version", ["v1", "v2"])
+    def test_they_are_enforced(self, version: str) -> None:
+        memory = limits.judge_memory(recorded(f"memory-{version}"), [])
+        cpu = limits.judge_cpu(recorded(f"cpu-{version}"), [])
         assert (memory.outcome, cpu.outcome) == (Outcome.OK, Outcome.OK)
         assert "a process that asked for 96 MiB of 32 MiB was ended" in memory.text
 
@@ -175,6 +176,14 @@ class TestNetwork:
 
 
 class TestSwarm:
+    def test_a_service_is_reached_over_the_overlay_and_at_its_address(self) -> None:
+        text, name = recorded("service"), "2ce76b2b7891"
+        overlay = swarm.judge_overlay(text, "10.0.1.0/24", "4097", "10.0.1.3", name)
+        balance = swarm.judge_balance(text, "10.0.1.2", name)
+        assert (overlay.outcome, balance.outcome) == (Outcome.OK, Outcome.OK)
+        elsewhere = swarm.judge_overlay(text, "10.9.0.0/24", "4097", "10.0.1.3", name)
+        assert "got no address" in failed([elsewhere])["overlay network"]
+
     def test_an_overlay_reaches_and_a_service_does_not_without_ipvs(self) -> None:
         text = recorded("service-no-ipvs")
         name = sections(text)["own"].removeprefix("this is ")

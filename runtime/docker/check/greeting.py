@@ -8,7 +8,7 @@ from typing import Final
 PORT: Final = 80
 GREETING: Final = "this is"
 """What the service says, with its container's name behind it."""
-PATIENCE: Final = 6
+PATIENCE: Final = 4
 """Seconds: a service runs a moment before its addresses lead there."""
 
 # perl's own functions, without a module: so that it needs nothing but its program.
