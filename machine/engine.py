@@ -19,6 +19,7 @@ from machine.model import (
     GuestFile,
     Standing,
     TlsFiles,
+    Verdict,
 )
 from machine.wait import Deadline
 
@@ -233,6 +234,14 @@ class Engine(ABC):
         "running" is one. By a client of ``api``; one call that an idle host hardly notices, for
         `top` makes it every few seconds. Raises as ``api``."""
         raise Unsupported(f"{cls.name} has no API that is known here")
+
+    @classmethod
+    def check(cls, guest: Guest, client: Any, address: Address) -> Iterator[Verdict]:
+        """Start small containers and show what they are made of, each verdict as soon as it is
+        there. ``client`` is what ``api`` gave. What was made, by a check that was killed too, is gone
+        when the iterator ends or is closed. Called by one process at a time. Raises GuestError and
+        EngineError where nothing can be shown."""
+        raise Unsupported(f"{cls.name} has nothing that a check could look at")
 
     @classmethod
     def url(cls, address: Address) -> str:

@@ -58,6 +58,26 @@ class Setup(StrEnum):
     REGISTER = "register"  # nothing at all is changed
 
 
+class Outcome(StrEnum):
+    """What a check came to."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one thing that containers are made of holds on a live host, and how that was seen."""
+
+    name: str
+    outcome: Outcome
+    text: str  # one sentence
+    evidence: tuple[str, ...]  # lines, as they were read on the host
+    look: tuple[str, ...]  # commands with which the user sees the same for a container of theirs
+    explanation: str  # what it is, for somebody who hears of it for the first time
+
+
 class FirstBoot(StrEnum):
     """How an image takes on a host's identity at its first boot."""
 

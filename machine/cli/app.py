@@ -16,6 +16,7 @@ from machine.cli import complete, context, output
 COMMANDS: Final = {
     "active": ("machine.cli.look:active", "Print which machine the environment points at."),
     "bundle": ("machine.cli.bundle:app", "Engine bundles: build, ls, show, verify, rm, unpack."),
+    "check": ("machine.cli.check:check", "Show that containers on a machine are what they claim."),
     "completion": ("machine.cli.completion:completion", "Print a shell's completion script."),
     "config": ("machine.cli.look:config", "Print the docker client's options for a machine."),
     "console": ("machine.cli.look:console", "Print a machine's serial log."),

@@ -20,6 +20,7 @@ from machine.model import (
     GuestFile,
     Standing,
     TlsFiles,
+    Verdict,
 )
 from machine.runtime.docker import context, listener, static
 from machine.runtime.docker.listener import CA, CERT, KEY
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
     from machine.container_image import Images
+    from machine.guest import Guest
     from machine.swarm import Swarm
 
 DAEMON_JSON: Final = "/etc/docker/daemon.json"
@@ -257,6 +259,12 @@ class DockerEngine(Engine):
         from machine.runtime.docker import glance
 
         return glance.containers(client)
+
+    @classmethod
+    def check(cls, guest: Guest, client: APIClient, address: Address) -> Iterator[Verdict]:
+        from machine.runtime.docker.check import walk
+
+        return walk.through(guest, client, address)
 
     @classmethod
     def survey(
