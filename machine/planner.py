@@ -53,6 +53,14 @@ class Action(StrEnum):
     LABEL = "label"
 
 
+class Touch(StrEnum):
+    """What a step is to the Swarm's managers; one that disturbs them is done beside none that asks."""
+
+    NOTHING = ""
+    ASKS = "asks"
+    DISTURBS = "disturbs"
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What machines are compared by. Values are as a user reads them."""
@@ -109,6 +117,7 @@ class Step:
         frozenset()
     )  # what it waits for, so that one manager is down at a time
     role: Role = Role.NONE  # that it is to have, of JOIN
+    touch: Touch = Touch.NOTHING
     force: bool = False  # of LEAVE: nobody is left to be told, and nothing to be kept
 
     @property
@@ -186,12 +195,20 @@ class _Planner:
                 frozenset(after[name, action]),
                 frozenset(turn.get((name, action), ())),
                 self._will(name) if action is Action.JOIN else Role.NONE,
+                self._touch(name, action),
                 action is Action.LEAVE and (self._anew or name in self._alone or not self._goes_on),
             )
             for name, action in graphlib.TopologicalSorter(graph).static_order()
         ]
         there = [each for each in self._alone if self._seen[each].condition is not Condition.GONE]
         return Plan(tuple(self._verdicts.values()), tuple(steps), self._anew or bool(there))
+
+    def _touch(self, name: str, action: Action) -> Touch:
+        is_manager = Role.MANAGER in (self._was(name), self._will(name))
+        if is_manager and action in (*DOWN, *MEMBER, Action.CHANGE):
+            return Touch.DISTURBS
+        asks = (*MEMBER, Action.DEMOTE, Action.LEAVE, Action.LABEL)
+        return Touch.ASKS if action in asks else Touch.NOTHING
 
     def _was(self, name: str) -> Role:
         """Its role now. One that cannot be asked is taken for what it should be."""

@@ -15,12 +15,15 @@ from machine.cli import complete, context, output
 
 COMMANDS: Final = {
     "active": ("machine.cli.look:active", "Print which machine the environment points at."),
+    "apply": ("machine.cli.fleet:apply", "Bring a fleet to what its file says."),
     "bundle": ("machine.cli.bundle:app", "Engine bundles: build, ls, show, verify, rm, unpack."),
     "completion": ("machine.cli.completion:completion", "Print a shell's completion script."),
     "config": ("machine.cli.look:config", "Print the docker client's options for a machine."),
     "console": ("machine.cli.look:console", "Print a machine's serial log."),
     "create": ("machine.cli.create:create", "Make a machine."),
+    "destroy": ("machine.cli.fleet:destroy", "Remove all machines of a fleet."),
     "doctor": ("machine.cli.doctor:doctor", "Check this computer and the store."),
+    "drift": ("machine.cli.fleet:drift", "Print what differs from a fleet's file."),
     "drivers": ("machine.cli.drivers:drivers", "List what machines can be made with."),
     "env": ("machine.cli.env:env", "Print the commands that point a shell at a machine."),
     "help": ("machine.cli.help:help_", "Print the help of a command."),
@@ -30,6 +33,7 @@ COMMANDS: Final = {
     "kill": ("machine.cli.power:kill", "Power machines off at once."),
     "layer": ("machine.cli.layer:app", "What creates begin with: ls, show, build, verify, prune."),
     "ls": ("machine.cli.ls:ls", "List the machines."),
+    "plan": ("machine.cli.fleet:plan", "Print what apply would do to a fleet."),
     "provision": ("machine.cli.power:provision", "Bring machines back to what was configured."),
     "push": ("machine.cli.push:push", "Bring a container image onto machines' engines."),
     "regenerate-certs": ("machine.cli.power:regenerate_certs", "Renew the TLS certificates."),

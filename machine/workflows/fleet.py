@@ -34,6 +34,7 @@ class Draft:
     plan: Plan
     requests: Mapping[str, CreateRequest] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()  # wanted machines whose hosts can be looked at
     unsure: bool = False  # a role was not known: what it asks for shows when the machine is up
 
     @property
@@ -88,6 +89,13 @@ def plan(store: Store, fleet: Fleet, *, only: Sequence[str] = (), adopt: bool = 
         _restricted(found, fleet, only),
         requests,
         tuple(_notes(rows.values())),
+        tuple(
+            each.name
+            for each in seen
+            if each.name in requests
+            and rows[each.name].state is State.RUNNING
+            and each.condition is Condition.READY
+        ),
         any(each.traits.role is None and roles.get(each.name) for each in seen),
     )
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import graphlib
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from machine import swarm as swarms
-from machine.errors import HostError, MachineError, gathered
+from machine import wait
+from machine.errors import HostError, MachineError, TimedOut, gathered
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import Source
-from machine.planner import Action, Step
+from machine.planner import Action, Step, StepId, Touch
 from machine.store import Store
 from machine.workflows import (
     create,
@@ -29,6 +32,9 @@ from machine.workflows import (
 )
 from machine.workflows.create import CreateRequest
 from machine.workflows.fleet import Draft, apart_from_host
+
+SWARM_ANSWERS: Final = 60
+"""Seconds for the managers of a Swarm to agree again after one of them has restarted."""
 
 
 @dataclass(slots=True)
@@ -56,7 +62,7 @@ def apply(
 ) -> Outcome:
     """Carry a plan out. What fails holds up what rests on it, and nothing else; then the error is
     raised, or Several. The next plan goes on from there."""
-    work = {
+    work: Mapping[Action, Callable[[Step], object]] = {
         Action.CREATE: lambda step: create.create(store, draft.requests[step.name], emit),
         Action.RESUME: lambda step: create.resume(store, step.name, emit),
         Action.START: lambda step: power.start(store, step.name, emit),
@@ -84,10 +90,12 @@ def carry_out(
     """Call ``work`` for every step behind those that it waits for, ``parallel`` at a time or as many
     as there are processors. What waits for one that failed is skipped, even if it only waits its
     turn: a manager may be down."""
+    waiting: list[Step] = []
     sorter = graphlib.TopologicalSorter({step.id: step.after | step.turn for step in steps})
     sorter.prepare()
     by_id = {step.id: step for step in steps}
-    outcome, failed = Outcome(), set()
+    outcome = Outcome()
+    failed: set[StepId] = set()
     running: dict[Future[object], Step] = {}
     with ThreadPoolExecutor(max_workers=parallel or max(2, os.cpu_count() or 2)) as pool:
         while sorter.is_active():
@@ -98,8 +106,12 @@ def carry_out(
                     outcome.skipped.append(step)
                     sorter.done(each)
                 else:
+                    waiting.append(step)
+            for step in list(waiting):
+                if _goes_beside(step, running.values()):
+                    waiting.remove(step)
                     running[pool.submit(partial(work, step))] = step
-            ended, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
+            ended, _ = wait_for(running, return_when=FIRST_COMPLETED) if running else (set(), None)
             for future in ended:
                 step = running.pop(future)
                 try:
@@ -111,6 +123,13 @@ def carry_out(
                     outcome.done.append(step)
                 sorter.done(step.id)
     return outcome
+
+
+def _goes_beside(step: Step, running: Iterable[Step]) -> bool:
+    touches = {each.touch for each in running}
+    if step.touch is Touch.DISTURBS:
+        return touches <= {Touch.NOTHING}
+    return step.touch is Touch.NOTHING or Touch.DISTURBS not in touches
 
 
 def change(store: Store, wanted: CreateRequest, emit: Emit = ignore) -> None:
@@ -125,6 +144,8 @@ def change(store: Store, wanted: CreateRequest, emit: Emit = ignore) -> None:
         block.boot_timeout, block.template = new.boot_timeout, new.template
         if host.record.engine_options != drafted.record.engine_options:
             provision.bring_back(host, drafted.record.engine_options)
+            if block.swarm:
+                _wait_for_swarm(host)
         if block.context and not new.context:
             entries.remove(host)
         if block.ssh_config and not new.ssh_config:
@@ -134,6 +155,22 @@ def change(store: Store, wanted: CreateRequest, emit: Emit = ignore) -> None:
         entries.renew(host)
         block.fleet = new.fleet
         host.save()
+
+
+def _wait_for_swarm(host: Host) -> None:
+    """A manager's engine that has restarted looks for the others, or is elected, first."""
+
+    def answers() -> bool:
+        try:
+            with managers.managed(host.store, host.name):
+                return True
+        except MachineError:
+            return False
+
+    try:
+        wait.until("its Swarm to answer", answers, timeout=SWARM_ANSWERS)
+    except TimedOut as exc:
+        host.report.warn(exc.brief)
 
 
 def _join(store: Store, step: Step, draft: Draft, emit: Emit) -> None:
