@@ -20,7 +20,17 @@ from machine.errors import (
     MachineError,
     TemplateError,
 )
-from machine.fleet_keys import DEFAULTS, ENGINE, MACHINE, NAME, REFERENCE, TOP, VARIABLE, problem
+from machine.fleet_keys import (
+    DEFAULTS,
+    ENGINE,
+    MACHINE,
+    NAME,
+    REFERENCE,
+    TOP,
+    VARIABLE,
+    Kind,
+    problem,
+)
 from machine.model import EngineOptions, Setup
 from machine.store import check_name
 from machine.template import HostTemplate
@@ -305,8 +315,8 @@ class _Reader:
         *,
         strict: bool = True,
     ) -> Any:
-        """``value`` with its variables filled in. Text that is nothing but one variable becomes that
-        variable's value, a number or a truth too. ``strict`` is not where a machine's own variables
+        """``value`` with its variables filled in. Text that is nothing but one variable becomes a
+        number or a truth, where one has to be. ``strict`` is not where a machine's own variables
         are still to come."""
         known = self._variables if variables is None else variables
         if isinstance(value, dict):
@@ -328,12 +338,21 @@ class _Reader:
             raise self._file.mistake(at, wrong.replace("key", "variable"))
 
         whole = REFERENCE.fullmatch(value)
-        if whole and whole[1]:
+        if whole and whole[1] and _keeps_type(at):
             return text(whole[1])
         return REFERENCE.sub(lambda found: _shown(text(found[1])) if found[1] else "$", value)
 
     def _wrong(self, keys: tuple[str, ...], wrong: str, hint: str = "") -> MachineError:
         return self._file.mistake(("machines", *keys), wrong, hint)
+
+
+def _keeps_type(at: tuple[str, ...]) -> bool:
+    """Whether a value may be something else than text: drivers see to their options themselves."""
+    inside = at[2:] if at[0] == "machines" else at[1:]
+    if not inside:
+        return False
+    key = MACHINE.get(inside[0])
+    return key is None or key.kind in (Kind.NUMBER, Kind.YES)
 
 
 _SIZES: Final = ("cpus", "memory_mib", "disk_gib")

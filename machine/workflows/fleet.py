@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from machine import flags, planner
-from machine.errors import FleetError, MachineError
+from machine.errors import FleetError, MachineError, UsageError
 from machine.fleet import Fleet, FleetMachine
 from machine.host import Host
 from machine.model import Can, EngineOptions, Source, State
@@ -72,7 +72,7 @@ def plan(store: Store, fleet: Fleet, *, only: Sequence[str] = (), adopt: bool = 
     """Looks, and changes nothing. ``only`` are names of machines or of tables. ``adopt``: machines
     that were made by hand become the fleet's. Raises FleetError."""
     requests = {each.name: request(fleet, each) for each in fleet.machines}
-    drafted = {name: create.planned(store, each) for name, each in requests.items()}
+    drafted = {name: _drafted(store, fleet, each) for name, each in requests.items()}
     hosts = _hosts(store, fleet, adopt=adopt)
     rows = {row.name: row for row in survey(store, hosts, timeout=ASK_TIMEOUT)}
     wanted = [_wanted(each, drafted[each.name]) for each in fleet.machines]
@@ -120,6 +120,13 @@ def removal(store: Store, fleet: Fleet, *, only: Sequence[str] = ()) -> Draft:
     return Draft(
         fleet, _restricted(found, fleet, only, set(hosts)), notes=tuple(_notes(rows.values()))
     )
+
+
+def _drafted(store: Store, fleet: Fleet, wanted: CreateRequest) -> Host:
+    try:
+        return create.planned(store, wanted)
+    except UsageError as exc:
+        raise FleetError(f"{fleet.path}: {wanted.name}: {exc.brief}", hint=exc.hint) from exc
 
 
 def _hosts(store: Store, fleet: Fleet, *, adopt: bool) -> dict[str, Host]:
