@@ -107,13 +107,18 @@ def apply(
             _carry_out(draft, f"machine apply -f {file}", parallel, as_json=as_json)
             if not draft.unsure:
                 break
-    output.say(f"{fleet.name} is as {file} says" + (" for these" if only else ""))
+    of_what = f"{', '.join(only)} of {fleet.name}" if only else fleet.name
+    sure = ", as far as could be asked" if draft.notes else ""
+    output.say(f"{of_what}: as {file} says{sure}")
 
 
 def destroy(
     file: File = Path(DEFAULT),
     sets: Set = None,
     only: Only = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="put hosts that were there before back as they were")
+    ] = False,
     yes: Yes = False,
     parallel: context.ParallelWaits = context.WAITS,
     output_format: context.Output = "text",
@@ -129,7 +134,8 @@ def destroy(
             output.say(f"There are no machines of {fleet.name}")
             return
         if _agreed(draft, yes=yes, as_json=as_json):
-            _carry_out(draft, f"machine destroy -f {file}", parallel, as_json=as_json)
+            again = f"machine destroy -f {file}"
+            _carry_out(draft, again, parallel, as_json=as_json, undo=undo)
             output.say(f"{fleet.name}: {len(draft.plan.verdicts)} removed")
 
 
@@ -199,13 +205,15 @@ def _agreed(draft: Draft, *, yes: bool, as_json: bool) -> bool:
     return yes or not draft.asks or confirmed("Do that?", "--yes")
 
 
-def _carry_out(draft: Draft, again: str, parallel: int | None, *, as_json: bool) -> None:
+def _carry_out(
+    draft: Draft, again: str, parallel: int | None, *, as_json: bool, undo: bool = False
+) -> None:
     from machine.workflows import fleet_steps
 
     emit = progress.sink(as_json=as_json, prefix=True)
-    name = draft.fleet.name
+    work = partial(fleet_steps.apply, context.store(), draft, emit, parallel=parallel, undo=undo)
     progress.run(
-        {name: partial(fleet_steps.apply, context.store(), draft, emit, parallel=parallel)},
+        {draft.fleet.name: work},
         left=lambda _: f"Go on with: {again}",
     )
 

@@ -58,16 +58,22 @@ def check_room(store: Store, draft: Draft) -> None:
 
 
 def apply(
-    store: Store, draft: Draft, emit: Emit = ignore, *, parallel: int | None = None
+    store: Store,
+    draft: Draft,
+    emit: Emit = ignore,
+    *,
+    parallel: int | None = None,
+    undo: bool = False,
 ) -> Outcome:
-    """Carry a plan out. What fails holds up what rests on it, and nothing else; then the error is
-    raised, or Several. The next plan goes on from there."""
+    """Carry a plan out; ``undo`` puts hosts that were there before back as they were. What fails
+    holds up what rests on it, and nothing else; then the error is raised, or Several. The next plan
+    goes on from there."""
     work: Mapping[Action, Callable[[Step], object]] = {
         Action.CREATE: lambda step: create.create(store, draft.requests[step.name], emit),
         Action.RESUME: lambda step: create.resume(store, step.name, emit),
         Action.START: lambda step: power.start(store, step.name, emit),
         Action.CHANGE: lambda step: change(store, draft.requests[step.name], emit),
-        Action.REMOVE: lambda step: remove.remove(store, step.name, emit),
+        Action.REMOVE: lambda step: _remove(store, step, emit, undo=undo),
         Action.INIT: lambda step: swarm.init(store, step.name, emit),
         Action.JOIN: lambda step: _join(store, step, draft, emit),
         Action.PROMOTE: lambda step: swarm.promote(store, step.name, emit),
@@ -155,6 +161,11 @@ def change(store: Store, wanted: CreateRequest, emit: Emit = ignore) -> None:
         entries.renew(host)
         block.fleet = new.fleet
         host.save()
+
+
+def _remove(store: Store, step: Step, emit: Emit, *, undo: bool) -> None:
+    there_before = undo and Host.load(store, step.name).driver.source is Source.HOST
+    remove.remove(store, step.name, emit, undo=there_before)
 
 
 def _wait_for_swarm(host: Host) -> None:

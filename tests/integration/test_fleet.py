@@ -115,11 +115,12 @@ def test_a_fleet_from_its_file_to_its_end(bed: HostBed) -> None:
     asked = bed.machine("destroy", *words)
     assert asked.returncode == 2
     assert "The Swarm ends" in asked.stderr
-    destroyed = bed.machine("destroy", *words, "--yes")
+    destroyed = bed.machine("destroy", *words, "--yes", "--undo")
     assert destroyed.returncode == 0, destroyed.stderr
     assert Store(bed.store).names() == []
+    assert not bed.run(*_login(bed, "m1"), "ls /etc/docker/daemon.json").stdout
     state = "sudo docker info --format '{{.Swarm.LocalNodeState}}'"
-    assert bed.run(*_login(bed, "m1"), state).stdout.strip() == "inactive"
+    assert bed.run(*_login(bed, "w1"), state).stdout.strip() == "inactive"
 
 
 def _login(bed: HostBed, name: str) -> list[str]:
