@@ -56,7 +56,7 @@ class FleetMachine:
     needs: tuple[str, ...] = ()  # names of machines
     swarm: str = ""  # "": membership is left alone
     node_labels: Mapping[str, str] = field(default_factory=dict)
-    push: tuple[str, ...] = ()
+    push: tuple[str, ...] = ()  # archives of images
     setup: Setup = Setup.INSTALL
     open_firewall: bool | None = None
     context: bool = False
@@ -199,7 +199,7 @@ class _Reader:
         driver = values.get("driver") or os.environ.get("MACHINE_DRIVER") or DRIVER
         self._require_driver(at, driver)
         setup = Setup(values.get("setup", Setup.INSTALL))
-        engine = _engine(values)
+        engine, folder = _engine(values), self._file.path.absolute().parent
         if setup is not Setup.INSTALL and replace(engine, tls_sans=()) != EngineOptions():
             raise self._wrong(
                 (table, "setup"), f'"{setup}" leaves the engine as it is: give no options of it'
@@ -214,7 +214,7 @@ class _Reader:
             needs=tuple(values.get("needs", ())),
             swarm=values.get("swarm", ""),
             node_labels=values.get("node_labels", {}),
-            push=tuple(values.get("push", ())),
+            push=tuple(str(folder / Path(each).expanduser()) for each in values.get("push", ())),
             setup=setup,
             open_firewall=values.get("open_firewall"),
             **{key: values[key] for key in _SWITCHES if key in values},

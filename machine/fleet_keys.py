@@ -74,7 +74,7 @@ MACHINE: Final[Mapping[str, Key]] = {
         choices=("manager", "worker", "none"),
     ),
     "node_labels": Key(Kind.PAIRS, "labels of its node in the Swarm"),
-    "push": Key(Kind.TEXTS, "images of this computer that it is to have"),
+    "push": Key(Kind.TEXTS, "archives of container images that its engine is to have"),
     "setup": Key(
         Kind.TEXT, "what is done to a host that is there already", choices=tuple(map(str, Setup))
     ),

@@ -16,7 +16,7 @@ from machine.host import Host
 from machine.model import Can, EngineOptions, Source, State
 from machine.planner import Condition, Plan, Role, Seen, Traits, Wanted
 from machine.store import Store
-from machine.workflows import create, managers
+from machine.workflows import create, fleet_images, managers
 from machine.workflows.create import CreateRequest
 from machine.workflows.survey import Row, survey
 
@@ -82,6 +82,7 @@ def plan(store: Store, fleet: Fleet, *, only: Sequence[str] = (), adopt: bool = 
         _seen(host, rows[name], drafted.get(name), members.get(name, (None, {})))
         for name, host in hosts.items()
     ]
+    seen = _with_images(store, fleet, seen)
     found = planner.plan(wanted, [_comparable(each, wanted) for each in seen])
     roles = {each.name: each.traits.role for each in wanted}
     return Draft(
@@ -163,7 +164,9 @@ def _wanted(machine: FleetMachine, host: Host) -> Wanted:
     fixed, loose = traits(host)
     role = Role(machine.swarm) if machine.swarm else None
     return Wanted(
-        machine.name, Traits(fixed, loose, role, dict(machine.node_labels)), machine.needs
+        machine.name,
+        Traits(fixed, loose, role, dict(machine.node_labels), frozenset(machine.push)),
+        machine.needs,
     )
 
 
@@ -181,6 +184,21 @@ def _seen(
         _condition(host, row),
         outlives=source in (Source.HOST, Source.ENGINE),
     )
+
+
+def _with_images(store: Store, fleet: Fleet, seen: Sequence[Seen]) -> list[Seen]:
+    """Those that are up are asked for their images; where nobody can be asked, all are there."""
+    ready = {each.name for each in seen if each.condition is Condition.READY}
+    images = fleet_images.had(store, [each for each in fleet.machines if each.name in ready])
+    blind = {each.name for each in seen if each.condition is Condition.UNKNOWN}
+    images |= {each.name: frozenset(each.push) for each in fleet.machines if each.name in blind}
+    return [
+        dataclasses.replace(
+            each,
+            traits=dataclasses.replace(each.traits, images=images.get(each.name, frozenset())),
+        )
+        for each in seen
+    ]
 
 
 def _comparable(seen: Seen, wanted: Sequence[Wanted]) -> Seen:

@@ -15,6 +15,7 @@ from machine import swarm as swarms
 from machine import wait
 from machine.errors import HostError, MachineError, TimedOut, gathered
 from machine.events import Emit, Reporter, ignore
+from machine.fleet import FleetMachine
 from machine.host import Host
 from machine.model import Source
 from machine.planner import Action, Step, StepId, Touch
@@ -23,6 +24,7 @@ from machine.workflows import (
     create,
     departure,
     entries,
+    fleet_images,
     managers,
     power,
     provision,
@@ -74,6 +76,7 @@ def apply(
         Action.START: lambda step: power.start(store, step.name, emit),
         Action.CHANGE: lambda step: change(store, draft.requests[step.name], emit),
         Action.REMOVE: lambda step: _remove(store, step, emit, undo=undo),
+        Action.PUSH: lambda step: fleet_images.send(store, _machine(draft, step), emit),
         Action.INIT: lambda step: swarm.init(store, step.name, emit),
         Action.JOIN: lambda step: _join(store, step, draft, emit),
         Action.PROMOTE: lambda step: swarm.promote(store, step.name, emit),
@@ -168,6 +171,10 @@ def _remove(store: Store, step: Step, emit: Emit, *, undo: bool) -> None:
     remove.remove(store, step.name, emit, undo=there_before)
 
 
+def _machine(draft: Draft, step: Step) -> FleetMachine:
+    return next(each for each in draft.fleet.machines if each.name == step.name)
+
+
 def _wait_for_swarm(host: Host) -> None:
     """A manager's engine that has restarted looks for the others, or is elected, first."""
 
@@ -194,7 +201,7 @@ def _join(store: Store, step: Step, draft: Draft, emit: Emit) -> None:
 
 
 def _label(store: Store, step: Step, draft: Draft, emit: Emit) -> None:
-    labels = next(each.node_labels for each in draft.fleet.machines if each.name == step.name)
+    labels = _machine(draft, step).node_labels
     host = managers.seated(store, step.name, emit)
     with (
         host.report.step("labels", "Labelling its node"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from machine.store import Store
+from tests.container_images import docker_archive, tree
 from tests.hosts import HostBed
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "hosts.toml"
@@ -83,11 +84,15 @@ def test_a_fleet_from_its_file_to_its_end(bed: HostBed) -> None:
     assert again.returncode == 0
     assert "..." not in again.stderr, "a step was done"
 
-    file.write_text(EXAMPLE.read_text().replace('tier = "front"', 'tier = "edge"'))
+    docker_archive(bed.folder / "app.tar", {"app:1": [tree({"app": b"its program"})]})
+    text = EXAMPLE.read_text().replace('tier = "front"', 'tier = "edge"')
+    file.write_text(text.replace("[machines.w1]\n", '[machines.w1]\npush = ["app.tar"]\n'))
     before = Store(bed.store).load("m1").ours.id
     changed = bed.machine("apply", *words)
     assert changed.returncode == 0, changed.stderr
     assert "labels: tier=front -> tier=edge" in changed.stderr
+    assert f"push: (none) -> {bed.folder}/app.tar" in changed.stderr
+    assert "app" in bed.machine("ssh", "w1", "docker image ls").stdout
     assert Store(bed.store).load("m1").ours.id == before, "it was made anew"
     configured = bed.machine("ssh", "m1", "cat /etc/docker/daemon.json").stdout
     assert json.loads(configured)["labels"] == ["provider=generic", "tier=edge"]
