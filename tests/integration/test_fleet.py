@@ -140,6 +140,13 @@ def test_an_apply_that_is_killed_goes_on(bed: HostBed) -> None:
     assert Store(bed.store).names() == ["m1"]
     planned = bed.machine("plan", "-f", str(file), "--output", "json")
     assert steps_of(planned) == ["m1:resume", "w1:create"]
+    alone = bed.machine("plan", "-f", str(file), "--only", "w1")
+    assert alone.returncode == 2
+    assert '"w1" (create) rests on "m1" (resume), which is left out' in alone.stderr
+    assert "Add --only m1" in alone.stderr
+    unknown = bed.machine("plan", "-f", str(file), "--only", "w2")
+    assert unknown.returncode == 2
+    assert 'has no machine and no table "w2"' in unknown.stderr
     applied = bed.machine("apply", "-f", str(file))
     assert applied.returncode == 0, applied.stderr
     assert "nothing to do" in bed.machine("plan", "-f", str(file)).stdout

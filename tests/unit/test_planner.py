@@ -167,7 +167,7 @@ def carried_out(found: Plan, world: World, choose: st.DataObject) -> list[Step]:
     return done
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(*FLEETS, st.data())
 def test_a_plan_that_is_carried_out_leaves_nothing(
     wanted: list[Wanted], seen: list[Seen], data: st.DataObject
@@ -178,7 +178,7 @@ def test_a_plan_that_is_carried_out_leaves_nothing(
     assert again == Plan()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(*FLEETS)
 def test_steps_come_behind_what_they_rest_on(wanted: list[Wanted], seen: list[Seen]) -> None:
     found = plan(wanted, seen)
@@ -211,7 +211,7 @@ def _closure(found: Plan, name: str) -> set[tuple[str, Action]]:
     return seen
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(*FLEETS, st.data())
 def test_never_two_managers_are_down_at_once(
     wanted: list[Wanted], seen: list[Seen], data: st.DataObject
