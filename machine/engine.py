@@ -84,6 +84,8 @@ class Settings:
     options: EngineOptions = field(default_factory=EngineOptions)
     labels: Mapping[str, str] = field(default_factory=dict)
     adopt: bool = False  # its own configuration stays: only TLS and the listener are ours
+    former: EngineOptions = field(default_factory=EngineOptions)
+    """What it was configured with before: what is in ``options`` no more is taken back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ MachineError                    1   brief, details, hint
 ├── StoreError                      unreadable, read-only, full
 │   └── RecordDamaged
 ├── TemplateError               2
+├── FleetError                  2   a fleet's file, or what it cannot have
 ├── ImageError
 │   ├── ImageNotFound
 │   ├── CatalogueError          2   a user's images.toml
@@ -133,6 +134,10 @@ class RecordDamaged(StoreError):
 
 
 class TemplateError(MachineError):
+    exit_code = 2
+
+
+class FleetError(MachineError):
     exit_code = 2
 
 

@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from machine.compat import migrate
 from machine.errors import RecordDamaged
@@ -58,6 +58,7 @@ class Block:
     swarm: str = ""  # the id of the Swarm that it is in, as far as this tool brought it there
     node: str = ""  # its own id in that
     drained: bool = False  # by this tool, until it is started again
+    fleet: str = ""  # the fleet whose file it is made from
     restored: bool = False  # to a snapshot: what the guest has may be older than this record
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -99,6 +100,17 @@ class Record:
             opts=tuple(engine.get("ArbitraryFlags") or ()),
             tls_sans=tuple(auth.get("ServerCertSANs") or ()),
         )
+
+    @engine_options.setter
+    def engine_options(self, options: EngineOptions) -> None:
+        host = self.raw["HostOptions"]
+        given = _engine_options(options)
+        ours = {key: given[key] for key in _OPTION_KEYS}
+        host["EngineOptions"] = {**(host.get("EngineOptions") or {}), **ours}
+        host["AuthOptions"] = {
+            **(host.get("AuthOptions") or {}),
+            "ServerCertSANs": list(options.tls_sans),
+        }
 
     def note_address(self, address: Address) -> None:
         """What docker-machine's own readers look up; never relied on by us."""
@@ -236,6 +248,12 @@ def _damaged(name: str, why: str) -> RecordDamaged:
         f'The record of "{name}" cannot be read: {why}',
         hint=f"Mend machines/{name}/config.json by hand, or forget it with: machine rm -f {name}",
     )
+
+
+_OPTION_KEYS: Final = (
+    *("ArbitraryFlags", "Env", "InsecureRegistry", "Labels", "RegistryMirror", "StorageDriver"),
+)
+"""Of docker-machine's, those that EngineOptions has."""
 
 
 def _engine_options(engine: EngineOptions) -> dict[str, Any]:

@@ -126,17 +126,28 @@ class Store:
     def lock(self, name: str, *, wait: float = 0) -> Iterator[None]:
         """Hold the machine for a change. ``wait`` is seconds; raises HostBusy after them. The lock
         is the kernel's: it ends with its process, however that ends."""
-        from filelock import FileLock, Timeout
-
         if not _NAME.fullmatch(name):
             raise HostNotFound(name)
-        path = self.folders.locks / f"{name}.lock"
+        with self._held(name, HostBusy(name), wait):
+            yield
+
+    @contextmanager
+    def fleet_lock(self, fleet: str) -> Iterator[None]:
+        """Hold a fleet for a change, beside the locks of its machines. Raises HostBusy at once."""
+        with self._held(f"_fleet_{fleet}", HostBusy(f"fleet {fleet}"), 0):
+            yield
+
+    @contextmanager
+    def _held(self, word: str, busy: HostBusy, wait: float) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        path = self.folders.locks / f"{word}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = FileLock(path, mode=0o600)
             lock.acquire(timeout=wait, poll_interval=0.05)
         except Timeout:
-            raise HostBusy(name) from None
+            raise busy from None
         except OSError as exc:
             raise _refused("write", path, exc) from exc
         try:

@@ -106,30 +106,32 @@ def _read(path: Path) -> TomlFile:
     file = TomlFile.read(path, TemplateError)
     for key, value in file.values.items():
         if isinstance(value, dict) and key not in (*_KEYS, "base"):
-            _check_driver(file, key, value)
+            check_driver(file, (key,), value)
         elif problem := _problem(key, value):
             raise file.mistake((key,), problem)
     return file
 
 
-def _check_driver(file: TomlFile, name: str, table: Mapping[str, Any]) -> None:
-    """Hold a driver's table against what that driver declares. A driver that is not installed is
-    let pass, so that a template can be shared, unless its name looks like a slip."""
+def check_driver(file: TomlFile, at: tuple[str, ...], table: Mapping[str, Any]) -> None:
+    """Hold a driver's table, which lies ``at`` these keys, against what that driver declares. A
+    driver that is not installed is let pass, so that a template can be shared, unless its name looks
+    like a slip."""
+    name = at[-1]
     try:
         driver = registry.driver(name)
     except DriverNotFound:
         known = (*registry.names("machine.drivers", registry.DRIVERS), *_KEYS)
         if close := difflib.get_close_matches(name, known, 1, cutoff=0.8):
-            raise file.mistake((name,), f"unknown table; did you mean {close[0]}?") from None
+            raise file.mistake(at, f"unknown table; did you mean {close[0]}?") from None
         return
     options = {each.key: each for each in flags.options(name, driver.config_type)}
     for key, value in table.items():
         if key not in options:
-            raise file.mistake((name, key), unknown(key, options))
+            raise file.mistake((*at, key), unknown(key, options))
         try:
             flags.typed(options[key], value, "")
         except BadOption as exc:
-            raise file.mistake((name, key), exc.brief.strip()) from None
+            raise file.mistake((*at, key), exc.brief.strip()) from None
 
 
 def _problem(key: str, value: object) -> str:

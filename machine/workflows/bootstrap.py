@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from machine import ledger, wait
@@ -17,7 +17,7 @@ from machine.errors import (
     StoreError,
 )
 from machine.host import Host, certs_lock
-from machine.model import BundleKind, EngineInfo, Setup, State
+from machine.model import BundleKind, EngineInfo, EngineOptions, Setup, State
 from machine.provision_detect import detect
 from machine.provisioner import Provisioner
 from machine.runtime.bundle import Bundle, BundleCache, deliver, discard
@@ -88,12 +88,16 @@ class Session:
                 hint="Without --adopt, one is installed",
             )
 
-    def configure_engine(self, *, fresh_certificate: bool = False) -> bool:
-        """Bring configuration and certificates to what the record says; True if it changed."""
+    def configure_engine(
+        self, *, fresh_certificate: bool = False, former: EngineOptions | None = None
+    ) -> bool:
+        """Bring configuration and certificates to what the record says; True if it changed.
+        ``former`` options are those that it said before."""
         host = self.host
         if fresh_certificate or not host.folder.server_cert.exists():
             issue_server_certificate(host)
-        return self.engine.configure(settings(host, server_tls(host)))
+        wanted = settings(host, server_tls(host))
+        return self.engine.configure(replace(wanted, former=former) if former else wanted)
 
 
 def labels(host: Host) -> dict[str, str]:

@@ -79,6 +79,7 @@ class CreateRequest:
     warm: bool = False  # from saved memory, which is made if there is none
     setup: Setup = Setup.INSTALL  # for a host that is there already
     open_firewall: bool | None = None  # likewise; None: its user is asked
+    fleet: str = ""  # the fleet that it belongs to
 
 
 def create(store: Store, request: CreateRequest, emit: Emit = ignore) -> Host:
@@ -200,6 +201,7 @@ def _record(request: CreateRequest) -> record.Record:
         engine_port=getattr(config, "engine_port", None) or 0,
         setup=request.setup,
         open_firewall=_CONSENT[request.open_firewall],
+        fleet=request.fleet,
         cloud_init=template.cloud_init,
         engine=template.engine,
         bundle_kind=template.bundle,

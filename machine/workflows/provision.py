@@ -5,7 +5,7 @@ from __future__ import annotations
 from machine.errors import EngineError
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
-from machine.model import Setup
+from machine.model import EngineOptions, Setup
 from machine.store import Store
 from machine.workflows import bootstrap, entries, power
 
@@ -15,21 +15,28 @@ def provision(store: Store, name: str, emit: Emit = ignore) -> bool:
     engine is restarted only then."""
     report = Reporter(emit, name)
     with store.lock(name, wait=5):
-        host = Host.load(store, name, report)
-        host.require_ours()
-        host.require_running()
-        with report.step("system", "Detecting the system"):
-            session = bootstrap.Session.open(host)
-        try:
-            changed = _bring_up(session)
-        finally:
-            session.close()
-        with report.step("verify", "Asking the engine over TLS"):
-            bootstrap.verify(host)
-        return changed
+        return bring_back(Host.load(store, name, report))
 
 
-def _bring_up(session: bootstrap.Session) -> bool:
+def bring_back(host: Host, options: EngineOptions | None = None) -> bool:
+    """As ``provision``, for a caller that holds the lock. ``options``: what the engine is to have
+    from now on; the record says so, and is saved, once it has."""
+    host.require_ours()
+    host.require_running()
+    with host.report.step("system", "Detecting the system"):
+        session = bootstrap.Session.open(host)
+    try:
+        changed = _bring_up(session, options)
+    finally:
+        session.close()
+    with host.report.step("verify", "Asking the engine over TLS"):
+        bootstrap.verify(host)
+    if options is not None:
+        host.save()
+    return changed
+
+
+def _bring_up(session: bootstrap.Session, options: EngineOptions | None) -> bool:
     host, report = session.host, session.host.report
     changed = False
     if session.engine.installed_version() is None:
@@ -41,8 +48,12 @@ def _bring_up(session: bootstrap.Session) -> bool:
         with report.step("install", "Installing the engine"):
             changed = session.ensure_engine()
     with report.step("configure", "Configuring the engine"):
-        renew = not bootstrap.certificate_fits(host)
-        changed = session.configure_engine(fresh_certificate=renew) or changed
+        former = host.record.engine_options
+        if options is not None:
+            host.record.engine_options = options
+        renamed = host.record.engine_options.tls_sans != former.tls_sans
+        renew = renamed or not bootstrap.certificate_fits(host)
+        changed = session.configure_engine(fresh_certificate=renew, former=former) or changed
     if changed:
         with report.step("start", "Starting the engine"):
             session.engine.restart()

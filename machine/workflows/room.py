@@ -10,18 +10,20 @@ from machine.host import Host
 
 
 def check_memory(hosts: Sequence[Host]) -> None:
-    """Called before the machines of one command are made, which are of one kind and have one
-    provider. Raises PreflightError when together they would have more memory than there is. A
-    provider that cannot be asked is passed over here: the driver's ``preflight`` says why."""
-    driver, each = hosts[0].driver, hosts[0].block.memory_mib
-    available, wanted = _available(hosts[0]), len(hosts) * each
-    if available is None or wanted <= available:
+    """Called before machines are made that have one provider. Raises PreflightError when together
+    they would have more memory than there is. A provider that cannot be asked is passed over here:
+    the driver's ``preflight`` says why."""
+    driver, sizes = hosts[0].driver, [host.block.memory_mib for host in hosts]
+    available = _available(hosts[0])
+    if available is None or sum(sizes) <= available:
         return
-    fit = available // each
+    fit = sum(1 for at in range(len(sizes)) if sum(sorted(sizes)[: at + 1]) <= available)
+    alike = len(set(sizes)) == 1
+    asked = f"{len(sizes)} x {sizes[0]}" if alike else " + ".join(map(str, sizes))
     options = flags.options(driver.name, driver.config_type)
     flag = next((f"{option.flag} MIB" for option in options if option.key == "memory"), "")
     raise PreflightError(
-        f"{len(hosts)} x {each} MiB of memory are asked for, and {available} MiB are available",
+        f"{asked} MiB of memory are asked for, and {available} MiB are available",
         hint=f"There is room for {fit} of them. Make fewer, or smaller ones"
         f" ({flag or 'by another template'}), or stop others:\n"
         "machine stop NAME\n"

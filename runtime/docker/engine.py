@@ -105,7 +105,7 @@ class DockerEngine(Engine):
             arguments = [*listener.local(own or ""), *listener.remote(settings.port)]
             override = self.provisioner.override_service(self.unit, arguments)
         else:
-            wanted = merge(configured, settings.options, settings.labels)
+            wanted = merge(configured, settings.options, settings.labels, settings.former)
             listener.require_room("", wanted, settings.port)
             is_static = kind == BundleKind.STATIC
             if dockerd:
@@ -356,10 +356,29 @@ def _dockerd_of(kind: str) -> str:
     return "/usr/local/bin/dockerd" if kind == BundleKind.STATIC else "/usr/sbin/dockerd"
 
 
+NONE: Final = EngineOptions()
+
+
 def merge(
-    present: Mapping[str, Any], options: EngineOptions, labels: Mapping[str, str]
+    present: Mapping[str, Any],
+    options: EngineOptions,
+    labels: Mapping[str, str],
+    former: EngineOptions = NONE,
 ) -> dict[str, Any]:
-    """daemon.json as it should be: keys of the user's stay, the options' keys win."""
+    """daemon.json as it should be: keys of the user's stay, the options' keys win. What ``former``
+    options had set, and these do not, goes, unless somebody gave it another value since."""
+    ours = _keys(options, labels)
+    before = _keys(former, labels)
+    kept = {
+        key: value
+        for key, value in present.items()
+        if key in ours or key not in before or before[key] != value
+    }
+    return {**kept, **ours}
+
+
+def _keys(options: EngineOptions, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Those of daemon.json that options say."""
     ours: dict[str, Any] = {
         "labels": [*(f"{key}={value}" for key, value in labels.items()), *options.labels]
     }
@@ -378,7 +397,7 @@ def merge(
             ours[key].append(typed)
         else:
             ours[key] = [typed] if key in _LISTS else typed
-    return {**present, **ours}
+    return ours
 
 
 _LISTS: Final = frozenset({"dns", "dns-opts", "dns-search", "storage-opts", "exec-opts", "labels"})

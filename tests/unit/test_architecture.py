@@ -55,6 +55,7 @@ LAYERS = {  # a module may import its own number or a lower one
     ),
     **dict.fromkeys(("chroot", "folder_cache", "ledger", "manifest", "layers"), 3),
     **dict.fromkeys(("registry", "provision_detect", "template"), 4),
+    **dict.fromkeys(("fleet", "fleet_keys", "fleet_schema", "planner"), 4),
     "host": 5,
     "workflows": 6,
     "testing": 7,

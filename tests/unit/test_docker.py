@@ -37,6 +37,17 @@ def test_merging_twice_changes_nothing() -> None:
     assert merge(once, options, {"provider": "x"}) == once
 
 
+def test_what_former_options_had_set_is_taken_back() -> None:
+    former = EngineOptions(insecure_registries=("r:5000",), opts=("debug=true", "mtu=1400"))
+    present = {**merge({}, former, {}), "mtu": 1300, "icc": False}
+    assert merge(present, EngineOptions(), {}, former) == {
+        "labels": [],
+        "mtu": 1300,  # somebody else's by now
+        "icc": False,
+    }
+    assert merge(present, former, {}, former)["insecure-registries"] == ["r:5000"]
+
+
 def test_an_option_without_a_key_is_refused() -> None:
     with pytest.raises(BadOption, match="KEY=VALUE"):
         merge({}, EngineOptions(opts=("=x",)), {})

@@ -40,6 +40,19 @@ def test_a_record_comes_back_as_it_was_saved(store: Store) -> None:
     assert loaded.as_json() == record.as_json()
 
 
+def test_the_engines_options_are_changed_beside_keys_of_others(store: Store) -> None:
+    record = fresh()
+    record.raw["HostOptions"]["EngineOptions"]["LogLevel"] = "debug"
+    options = EngineOptions(labels=("a=b",), opts=("x=1",), tls_sans=("name",))
+    record.engine_options = options
+    store.reserve(record)
+    loaded = store.load("worker1")
+    assert loaded.engine_options == options
+    assert loaded.raw["HostOptions"]["EngineOptions"]["LogLevel"] == "debug"
+    loaded.engine_options = EngineOptions()
+    assert loaded.engine_options == EngineOptions()
+
+
 def test_keys_that_others_wrote_are_kept(store: Store) -> None:
     store.reserve(fresh())
     path = store.folder("worker1").record
