@@ -36,6 +36,7 @@ MachineError                    1   brief, details, hint
 │   ├── EngineUnreachable
 │   ├── SwarmUnreachable            none of its managers answers
 │   └── EngineFull                  no room on its host
+├── PortTaken                       of this computer, by another program
 ├── SecretMissing                   a secret is not where its reference says
 ├── TimedOut                        which wait, how long, last answer
 └── Several                         of machines worked on together: the code that all share, else 1
@@ -248,6 +249,15 @@ class SwarmUnreachable(EngineError):
 
 class EngineFull(EngineError):
     """The host's disk has no room for an image."""
+
+
+class PortTaken(MachineError):
+    def __init__(self, where: str, *, details: str = "") -> None:
+        super().__init__(
+            f"{where} is in use on this computer",
+            details=details,
+            hint="Choose another port; machine forward shows those that lead to machines",
+        )
 
 
 class SecretMissing(MachineError):

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "doctor": ("machine.cli.doctor:doctor", "Check this computer and the store."),
     "drivers": ("machine.cli.drivers:drivers", "List what machines can be made with."),
     "env": ("machine.cli.env:env", "Print the commands that point a shell at a machine."),
+    "forward": ("machine.cli.forward:forward", "Ports of this computer that lead to a machine's."),
     "help": ("machine.cli.help:help_", "Print the help of a command."),
     "image": ("machine.cli.image:app", "Guest images: build, pull, import, ls, show, verify, rm."),
     "inspect": ("machine.cli.look:inspect", "Print a machine's record as JSON."),
@@ -35,6 +36,7 @@ COMMANDS: Final = {
     "regenerate-certs": ("machine.cli.power:regenerate_certs", "Renew the TLS certificates."),
     "restart": ("machine.cli.power:restart", "Restart machines."),
     "rm": ("machine.cli.remove:rm", "Remove machines and everything made for them."),
+    "run": ("machine.cli.run:run", "Run a program on machines."),
     "scp": ("machine.cli.scp:scp", "Copy files to, from and between machines."),
     "snapshot": ("machine.cli.snapshot:app", "Kept states of a machine: take, ls, restore, rm."),
     "ssh": ("machine.cli.ssh:ssh", "Log in to a machine, or run a command on it."),
@@ -47,7 +49,7 @@ COMMANDS: Final = {
     "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
 }
-RAW: Final = frozenset({"help", "ssh"})
+RAW: Final = frozenset({"help", "run", "ssh"})
 """Commands whose words belong to another program, or another command."""
 
 

@@ -40,6 +40,7 @@ LAYERS = {  # a module may import its own number or a lower one
             "transfer",
             "download",
             "sealed",
+            "forward",
         ),
         1,
     ),

@@ -1,0 +1,106 @@
+"""Ports of this computer that lead to machines: which there are, and until when."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from machine import files, forward
+from machine.errors import HostError, PortTaken
+from machine.forward import Rule
+from machine.host import Host
+from machine.paths import control_socket
+
+TRIES: Final = 8
+"""Ports that were free a moment ago."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forward:
+    """One that was opened. It is open until it is stopped, or its connection is lost."""
+
+    rule: Rule
+    control: Path
+
+    @property
+    def is_open(self) -> bool:
+        return forward.is_open(self.control)
+
+
+def of(identifier: str) -> list[Forward]:
+    """Those of a machine, by its id, in the order of their ports."""
+    pattern = control_socket(identifier).name + "-*.json"
+    found = []
+    for path in control_socket(identifier).parent.glob(pattern):
+        with suppress(OSError, ValueError, TypeError):  # stopped meanwhile, or not ours
+            found.append(Forward(Rule(**json.loads(path.read_text())), path.with_suffix("")))
+    return sorted(found, key=lambda each: each.rule.local)
+
+
+def open_(host: Host, rule: Rule) -> Forward:
+    """One that is open already is left as it is. ``rule.local`` 0 is any port that is free. Raises
+    PortTaken, HostNotRunning, GuestError."""
+    host.require_login()
+    host.require_running()
+    with host.store.lock(host.name, wait=5):
+        if rule.local:
+            return _open(host, rule)
+        for _ in range(TRIES):
+            with suppress(PortTaken):
+                return _open(host, dataclasses.replace(rule, local=forward.free_port(rule.bind)))
+    raise PortTaken(f"Each of {TRIES} ports of {rule.bind}")
+
+
+def stop(host: Host, ports: Sequence[int]) -> list[Forward]:
+    """End those with these ports here, or all of the machine's. Raises HostError for a port that
+    leads nowhere; then none is ended."""
+    there = {each.rule.local: each for each in of(host.block.id)}
+    if strange := [port for port in ports if port not in there]:
+        raise HostError(
+            f"Port {strange[0]} does not lead to {host.name}",
+            hint=f"Those that do: machine forward {host.name}",
+        )
+    ended = [there[port] for port in ports or there]
+    for each in ended:
+        close(each)
+    return ended
+
+
+def end(identifier: str) -> None:
+    """All of a machine's, by its id. Twice is fine."""
+    for each in of(identifier):
+        close(each)
+
+
+def close(opened: Forward) -> None:
+    """Twice is fine."""
+    forward.close(opened.control)
+    _description(opened.control).unlink(missing_ok=True)
+
+
+def _open(host: Host, rule: Rule) -> Forward:
+    """What it leads to is written down first: what is not known of could not be ended."""
+    wanted = Forward(rule, control_socket(host.block.id, rule.local))
+    before = next((each for each in of(host.block.id) if each.control == wanted.control), None)
+    if before and before.is_open:
+        if before == wanted:
+            return wanted
+        led = f"It leads to port {before.rule.remote} of {host.name}."
+        raise PortTaken(rule.here, details=led)
+    description = _description(wanted.control)
+    description.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.replace(description, json.dumps(dataclasses.asdict(rule)).encode())
+    try:
+        forward.open_(wanted.control, host.address(), host.login, rule)
+    except BaseException:
+        description.unlink(missing_ok=True)
+        raise
+    return wanted
+
+
+def _description(control: Path) -> Path:
+    return control.with_suffix(".json")
