@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "active": ("machine.cli.look:active", "Print which machine the environment points at."),
     "bundle": ("machine.cli.bundle:app", "Engine bundles: build, ls, show, verify, rm, unpack."),
     "completion": ("machine.cli.completion:completion", "Print a shell's completion script."),
+    "compose": ("machine.cli.compose:compose", "Run docker compose against a machine."),
     "config": ("machine.cli.look:config", "Print the docker client's options for a machine."),
     "console": ("machine.cli.look:console", "Print a machine's serial log."),
     "create": ("machine.cli.create:create", "Make a machine."),

@@ -19,6 +19,7 @@ from machine.model import (
     FileChange,
     GuestFile,
     Standing,
+    Project,
     TlsFiles,
 )
 from machine.runtime.docker import context, listener, static
@@ -272,6 +273,14 @@ class DockerEngine(Engine):
             "DOCKER_HOST": url,
             "DOCKER_CERT_PATH": str(tls_folder),
         }
+
+    @classmethod
+    def project(
+        cls, arguments: Sequence[str], env: Mapping[str, str | None], exclude: Sequence[str] = ()
+    ) -> Project:
+        from machine.runtime.docker import compose
+
+        return compose.project(arguments, env, exclude)
 
     @classmethod
     def check_context(cls, name: str, mark: str) -> None:
