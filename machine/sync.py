@@ -40,8 +40,10 @@ if [ -f "./$name" ] && [ -f "$parent/$name" ] && [ ! -L "$parent/$name" ]; then
     touch --reference="./$name" -- "$parent/$name"
     exit
 fi
-find "./$name" \\( -type d -exec sh -c '[ -d "$0/$1" ] && [ ! -L "$0/$1" ]' "$parent" {} \\; \\) \\
-    -o -prune -print0 |
+find "./$name" \\( -type d -exec sh -c '
+    [ -d "$0/$1" ] && [ ! -L "$0/$1" ] &&
+        find "$1" -mindepth 1 -maxdepth 1 ! -type d -print0 | xargs -0 -r mv -f -t "$0/$1" --
+' "$parent" {} \\; \\) -o -prune -print0 |
     xargs -0 -r sh -c 'for each; do mv -fT -- "$each" "$0/$each" || exit 255; done' "$parent"
 """
 REMOVE: Final = """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from machine.cli import complete, context, output, progress
 from machine.events import Event, Note, Reporter
 
 if TYPE_CHECKING:
+    from machine.host import Host
     from machine.workflows.compose import Composition
 
 
@@ -22,9 +24,13 @@ def compose(
             metavar="NAME [-- ARGUMENT...]", show_default=False, autocompletion=complete.machine
         ),
     ],
+    swarm: Annotated[
+        bool,
+        typer.Option("--swarm", help="the machine's Swarm: a manager runs it, all have the files"),
+    ] = False,
     also: Annotated[
         list[Path] | None,
-        typer.Option("--sync", metavar="PATH", help="send this, too; repeatable"),
+        typer.Option("--sync", metavar="PATH", exists=True, help="send this, too; repeatable"),
     ] = None,
     exclude: Annotated[
         list[str] | None,
@@ -47,26 +53,27 @@ def compose(
     from machine.workflows import compose as workflow
 
     name, *arguments = words
-    host = context.host(name)
     paths = tuple(each.expanduser().absolute() for each in also or ())
     wishes = workflow.Wishes(paths, delete=delete, overwrite=overwrite, back=back)
-    work = workflow.plan(host, arguments, tuple(exclude or ()), wishes)
+    first, others = workflow.of_swarm(context.store(), name) if swarm else (context.host(name), [])
+    work = workflow.plan(first, arguments, tuple(exclude or ()), wishes, others)
     if not work.project.uses_files:
         raise typer.Exit(work.run())
     for path in work.foreign():
         output.say(f"{path} is the machine's own, not this computer's (--sync {path} sends it)")
-    _step(work, "send")
+    _side_by_side(work.hosts, work.send)
     code = _attended(work)
     if back:
-        _step(work, "fetch")
+        _side_by_side([work.host], work.fetch)
     raise typer.Exit(code)
 
 
-def _step(work: Composition, what: str) -> None:
-    """Sending or fetching, with its progress shown."""
-    report = Reporter(progress.sink(as_json=False), work.host.name)
-    job = work.send if what == "send" else work.fetch
-    progress.run({work.host.name: lambda: job(report)})
+def _side_by_side(hosts: list[Host], work: Callable[[Host, Reporter], None]) -> None:
+    emit = progress.sink(as_json=False, prefix=len(hosts) > 1)
+    progress.run(
+        {host.name: partial(work, host, Reporter(emit, host.name)) for host in hosts},
+        parallel=context.WAITS,
+    )
 
 
 def _attended(work: Composition) -> int:
@@ -75,9 +82,7 @@ def _attended(work: Composition) -> int:
         code = work.run()
         _say_ports(work)
         return code
-    with ExitStack() as stack:
-        stack.enter_context(work.forwarded(report))
-        stack.enter_context(work.watched(report))
+    with work.forwarded(report), work.watched(report):
         return work.run()
 
 

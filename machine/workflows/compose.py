@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,9 +17,10 @@ from machine.events import Reporter
 from machine.forward import LOOPBACK, Rule
 from machine.host import Host
 from machine.model import Project, Published
+from machine.store import Store
 from machine.sync import Outcome, Synced
 from machine.tree import Rules
-from machine.workflows import forwards
+from machine.workflows import forwards, managers
 
 SHOWN: Final = 5
 """Paths that one warning names."""
@@ -34,38 +36,48 @@ class Wishes:
     back: bool = False
 
 
+USUAL: Final = Wishes()
+
+
 @dataclass
 class Composition:
     """One command of one project on one machine."""
 
-    host: Host
+    host: Host  # whose engine the client talks to
     project: Project
-    wishes: Wishes = field(default_factory=Wishes)
+    wishes: Wishes = USUAL
+    others: Sequence[Host] = ()  # of its Swarm, which have the files, too
     _sending: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _warned: set[str] = field(default_factory=set, init=False)
 
-    def send(self, report: Reporter, *, quietly: bool = False) -> None:
-        """Bring what is mounted to the machine. Twice is fine. Raises GuestError."""
+    @property
+    def hosts(self) -> list[Host]:
+        return [self.host, *self.others]
+
+    def send(self, host: Host, report: Reporter, *, quietly: bool = False) -> None:
+        """Bring what is mounted to a machine. Twice is fine. Raises GuestError, HostNotRunning."""
         places = self.synced()
         if not places:
             return
-        with self._sending, _files(), self.host.guest() as guest:
+        host.require_running()
+        with _files(), host.guest() as guest:
             for each in places:
-                with _told(report, f"Sending {each.root}", quietly=quietly):
+                with _told(report, f"Comparing {each.root}", quietly=quietly):
                     outcome = each.send(
                         guest,
                         delete=self.wishes.delete,
                         overwrite=self.wishes.overwrite,
                         progress=partial(report.progress, "sync"),
                     )
-                _tell(report, each.root, outcome, self.host.name)
+                self._tell(report, host, each.root, outcome, "sent")
 
-    def fetch(self, report: Reporter) -> None:
-        """Bring here what was changed or made on the machine. Raises GuestError."""
-        with _files(), self.host.guest() as guest:
+    def fetch(self, host: Host, report: Reporter) -> None:
+        """Bring here what was changed or made on a machine. Raises GuestError."""
+        with _files(), host.guest() as guest:
             for each in self.synced():
-                with report.step("fetch", f"Fetching {each.root}"):
+                with report.step("fetch", f"Comparing {each.root}"):
                     outcome = each.fetch(guest)
-                _tell(report, each.root, outcome, self.host.name)
+                self._tell(report, host, each.root, outcome, "fetched")
 
     def synced(self) -> list[Synced]:
         """Of what is mounted the outermost folders that are the project's own, or asked for."""
@@ -132,18 +144,34 @@ class Composition:
     def _watch(self, seen: Iterator[None], report: Reporter) -> None:
         try:
             for _ in seen:
-                try:
-                    self.send(report, quietly=True)
-                except MachineError as exc:
-                    report.warn(f"What changed was not sent: {exc.line}")
+                with self._sending:  # folders and single files have a thread each
+                    for host in self.hosts:
+                        self._send_change(host, report)
         except OSError as exc:
             report.warn(f"Changes are not noticed: {exc}")
+
+    def _send_change(self, host: Host, report: Reporter) -> None:
+        try:
+            self.send(host, report, quietly=True)
+        except MachineError as exc:
+            report.warn(f"What changed was not sent to {host.name}: {exc.line}")
 
     def _open(self, port: Published) -> forwards.Forward:
         rule = Rule(port.port, port.port, port.host or LOOPBACK)
         with suppress(PortTaken):
-            return forwards.open_(self.host, rule)
-        return forwards.open_(self.host, Rule(0, port.port, rule.host))
+            return forwards.open_(self.host, rule, owner=os.getpid())
+        return forwards.open_(self.host, replace(rule, local=0), owner=os.getpid())
+
+    def _tell(self, report: Reporter, host: Host, root: Path, outcome: Outcome, verb: str) -> None:
+        """What was done; a warning once."""
+        if outcome.moved:
+            report.note(f"{_listed(root, sorted(outcome.moved))} {verb}")
+        if outcome.removed:
+            report.note(f"{_listed(root, outcome.removed)} removed from {host.name}")
+        for text in _warnings(root, outcome, host.name):
+            if text not in self._warned:
+                self._warned.add(text)
+                report.warn(text)
 
     def _is_own(self, path: Path) -> bool:
         folder = self.project.folder
@@ -152,9 +180,13 @@ class Composition:
     def _is_sent(self, path: Path) -> bool:
         """A folder that the project's rules leave out is left out as a mount, too; a single file is
         not: a container cannot do without it."""
-        if path in self.wishes.also or not self._is_own(path) or not path.is_dir():
-            return path.exists()
-        return not self._rules(self.project.folder).ignore(str(self._within(path)))
+        return path in self.wishes.also or not (path.is_dir() and self._is_ignored(path))
+
+    def _is_ignored(self, path: Path) -> bool:
+        folder = self.project.folder
+        return (
+            path != folder and self._is_own(path) and self.project.ignore(str(self._within(path)))
+        )
 
     def _within(self, path: Path) -> Path:
         return path.relative_to(self.project.folder)
@@ -162,7 +194,7 @@ class Composition:
     def _rules(self, root: Path) -> Rules:
         """The project's, which are about paths in its own folder."""
         project = self.project
-        if not root.is_relative_to(project.folder):
+        if not self._is_own(root) or self._is_ignored(root):  # and is sent: it was asked for
             return Rules(lambda path: False)
         prefix = str(self._within(root))
         prefix = "" if prefix == "." else f"{prefix}/"
@@ -170,13 +202,25 @@ class Composition:
 
 
 def plan(
-    host: Host, arguments: Sequence[str], exclude: Sequence[str], wishes: Wishes
+    host: Host,
+    arguments: Sequence[str],
+    exclude: Sequence[str] = (),
+    wishes: Wishes = USUAL,
+    others: Sequence[Host] = (),
 ) -> Composition:
     """Raises PreflightError, EngineError, HostNotRunning."""
     project = host.engine.project(arguments, host.client_env(), exclude)
     host.require_running()
     host.driver.connect()
-    return Composition(host, project, wishes)
+    return Composition(host, project, wishes, others)
+
+
+def of_swarm(store: Store, name: str) -> tuple[Host, list[Host]]:
+    """The first manager that answers of the Swarm that a machine is in, and its other machines.
+    Raises HostError, SwarmUnreachable."""
+    with managers.managed(store, name) as lead:
+        first, names = lead.host, managers.machines(store, lead).values()
+    return first, [Host.load(store, each) for each in sorted(names) if each != first.name]
 
 
 @contextmanager
@@ -200,22 +244,6 @@ def _told(report: Reporter, title: str, *, quietly: bool) -> Iterator[None]:
         yield
 
 
-def _tell(report: Reporter, root: Path, outcome: Outcome, name: str) -> None:
-    warnings: dict[str, Sequence[str]] = {
-        f"changed here and on {name}, and left as it is on both (--overwrite sends it)": (
-            outcome.clash
-        ),
-        "changes all the time, and was not sent": outcome.restless,
-        "cannot be read, and was not sent": outcome.unreadable,
-        f"leads out of {root}, and what it names has to be on {name}": [
-            f"{path} -> {target}" for path, target in outcome.leaving
-        ],
-    }
-    for what, paths in warnings.items():
-        if paths:
-            report.warn(f"{_listed(root, paths)}: {what}")
-
-
 def _listed(root: Path, paths: Sequence[str]) -> str:
     shown = ", ".join(repr(str(root / each))[1:-1] for each in paths[:SHOWN])
     more = len(paths) - SHOWN
@@ -224,3 +252,15 @@ def _listed(root: Path, paths: Sequence[str]) -> str:
 
 def _instead(rule: Rule, port: Published) -> str:
     return "" if rule.local == port.port else f" ({port.port} is in use here)"
+
+
+def _warnings(root: Path, outcome: Outcome, name: str) -> Iterator[str]:
+    leaving = [f"{path} -> {target}" for path, target in outcome.leaving]
+    for what, paths in (
+        (f"changed here and on {name}: left as it is (--overwrite sends it)", outcome.clash),
+        ("changed whenever it was read: not sent", outcome.restless),
+        ("cannot be read: not sent", outcome.unreadable),
+        (f"leads out of {root}: what it names has to be on {name}", leaving),
+    ):
+        if paths:
+            yield f"{_listed(root, paths)}: {what}"

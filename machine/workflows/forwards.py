@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ class Forward:
 
     rule: Rule
     control: Path
+    owner: int = 0  # the process that it ends with; 0: it lives on
 
     @property
     def is_open(self) -> bool:
@@ -32,26 +34,33 @@ class Forward:
 
 
 def of(identifier: str) -> list[Forward]:
-    """Those of a machine, by its id, in the order of their ports."""
+    """Those of a machine, by its id, in the order of their ports. One whose owner was killed is ended
+    here."""
     pattern = control_socket(identifier).name + "-*.json"
     found = []
     for path in control_socket(identifier).parent.glob(pattern):
-        with suppress(OSError, ValueError, TypeError):  # stopped meanwhile, or not ours
-            found.append(Forward(Rule(**json.loads(path.read_text())), path.with_suffix("")))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # stopped meanwhile, or not ours
+            data = json.loads(path.read_text())
+            each = Forward(Rule(**data["rule"]), path.with_suffix(""), data["owner"])
+            if each.owner and not _lives(each.owner):
+                close(each)
+            else:
+                found.append(each)
     return sorted(found, key=lambda each: each.rule.local)
 
 
-def open_(host: Host, rule: Rule) -> Forward:
+def open_(host: Host, rule: Rule, *, owner: int = 0) -> Forward:
     """One that is open already is left as it is. ``rule.local`` 0 is any port that is free. Raises
     PortTaken, HostNotRunning, GuestError."""
     host.require_login()
     host.require_running()
     with host.store.lock(host.name, wait=5):
         if rule.local:
-            return _open(host, rule)
+            return _open(host, rule, owner)
         for _ in range(TRIES):
+            chosen = dataclasses.replace(rule, local=forward.free_port(rule.bind))
             with suppress(PortTaken):
-                return _open(host, dataclasses.replace(rule, local=forward.free_port(rule.bind)))
+                return _open(host, chosen, owner)
     raise PortTaken(f"Each of {TRIES} ports of {rule.bind}")
 
 
@@ -82,24 +91,35 @@ def close(opened: Forward) -> None:
     _description(opened.control).unlink(missing_ok=True)
 
 
-def _open(host: Host, rule: Rule) -> Forward:
+def _open(host: Host, rule: Rule, owner: int) -> Forward:
     """What it leads to is written down first: what is not known of could not be ended."""
-    wanted = Forward(rule, control_socket(host.block.id, rule.local))
+    wanted = Forward(rule, control_socket(host.block.id, rule.local), owner)
     before = next((each for each in of(host.block.id) if each.control == wanted.control), None)
     if before and before.is_open:
-        if before == wanted:
-            return wanted
+        if before.rule == rule:
+            return before
         led = f"It leads to port {before.rule.remote} of {host.name}."
         raise PortTaken(rule.here, details=led)
     description = _description(wanted.control)
     description.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.replace(description, json.dumps(dataclasses.asdict(rule)).encode())
+    noted = {"rule": dataclasses.asdict(rule), "owner": owner}
+    files.replace(description, json.dumps(noted).encode())
     try:
         forward.open_(wanted.control, host.address(), host.login, rule)
     except BaseException:
         description.unlink(missing_ok=True)
         raise
     return wanted
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _description(control: Path) -> Path:
