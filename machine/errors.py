@@ -36,7 +36,7 @@ MachineError                    1   brief, details, hint
 │   ├── EngineUnreachable
 │   ├── SwarmUnreachable            none of its managers answers
 │   └── EngineFull                  no room on its host
-├── PortTaken                       of this computer, by another program
+├── PortTaken                       of this computer, by another program or its system
 ├── SecretMissing                   a secret is not where its reference says
 ├── TimedOut                        which wait, how long, last answer
 └── Several                         of machines worked on together: the code that all share, else 1
@@ -252,9 +252,11 @@ class EngineFull(EngineError):
 
 
 class PortTaken(MachineError):
-    def __init__(self, where: str, *, details: str = "") -> None:
+    def __init__(
+        self, where: str, why: str = "is in use on this computer", *, details: str = ""
+    ) -> None:
         super().__init__(
-            f"{where} is in use on this computer",
+            f"{where} {why}",
             details=details,
             hint="Choose another port; machine forward shows those that lead to machines",
         )

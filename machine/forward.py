@@ -15,7 +15,7 @@ from machine.model import Address, Login
 LOOPBACK: Final = "127.0.0.1"
 _DETACHED: Final = 'log=$1; shift; exec "$@" </dev/null >"$log" 2>&1'
 """An ssh that goes into the background keeps its streams, and whoever reads them waits for it."""
-_IN_USE: Final = ("cannot listen to port", "Address already in use")
+_NO_LISTENER: Final = "cannot listen to port"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ def open_(control: Path, address: Address, login: Login, rule: Rule) -> None:
         return
     said = log.read_text() if log.exists() else ""
     log.unlink(missing_ok=True)
-    if any(words in said for words in _IN_USE) and "Permission denied" not in said:
+    if "Permission denied" in said and _NO_LISTENER in said:
+        raise PortTaken(rule.here, "may not be opened by you (it is below 1024)")
+    if _NO_LISTENER in said:
         raise PortTaken(rule.here)
     raise GuestUnreachable(
         f"The way to {address.host} does not open",

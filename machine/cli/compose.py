@@ -59,6 +59,9 @@ def compose(
     work = workflow.plan(first, arguments, tuple(exclude or ()), wishes, others)
     if not work.project.uses_files:
         raise typer.Exit(work.run())
+    if not work.has_login:
+        output.say(f"No login to {name} is known: no file is sent, and no port is opened here")
+        raise typer.Exit(work.run())
     for path in work.foreign():
         output.say(f"{path} is the machine's own, not this computer's (--sync {path} sends it)")
     _side_by_side(work.hosts, work.send)
