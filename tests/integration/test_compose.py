@@ -44,20 +44,16 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostBed]:
-    with HostBed(tmp_path_factory.mktemp("bed") / "hosts", "m1", "w1") as made:
-        for name in made.hosts:
-            done = made.create(name)
-            assert done.returncode == 0, done.stderr
-        words = ("run", "m1", "--", "sudo", "docker", "import", "-", "box")
-        subprocess.run(
-            [*made.inside(), *made.tool(), *words],
-            input=image(),
-            stdout=subprocess.DEVNULL,
-            env=made.environment,
-            check=True,
-        )
-        yield made
+def bed(two_hosts: HostBed) -> HostBed:
+    words = ("run", "m1", "--", "sudo", "docker", "import", "-", "box")
+    subprocess.run(
+        [*two_hosts.inside(), *two_hosts.tool(), *words],
+        input=image(),
+        stdout=subprocess.DEVNULL,
+        env=two_hosts.environment,
+        check=True,
+    )
+    return two_hosts
 
 
 def image() -> bytes:

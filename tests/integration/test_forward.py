@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +13,9 @@ from tests.hosts import HostBed
 WORDS = ("two words", "$HOME", "it's", "", "*", "new\nline", "--help", "-D", "--output=json", "ü")
 
 
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostBed]:
-    with HostBed(tmp_path_factory.mktemp("bed") / "hosts", "m1", "w1") as made:
-        for name in made.hosts:
-            done = made.create(name)
-            assert done.returncode == 0, done.stderr
-        yield made
+@pytest.fixture
+def bed(two_hosts: HostBed) -> HostBed:
+    return two_hosts
 
 
 def greeting(bed: HostBed, port: int) -> str:
@@ -123,5 +118,12 @@ def test_a_forward_is_dead_when_its_machine_was_cut_off(bed: HostBed) -> None:
     assert bed.machine("forward", "w1", "8025:22").returncode == 0
     assert states(bed, "w1") == {8025: "open"}
     assert greeting(bed, 8025) == "SSH-2.0-"
-    assert bed.machine("rm", "-y", "w1").returncode == 0
-    assert greeting(bed, 8025) == ""
+    assert bed.machine("forward", "--stop", "w1").returncode == 0
+
+
+def test_the_forwards_of_a_machine_end_with_it(bed: HostBed) -> None:
+    options = bed.hosts["w1"].options
+    assert bed.machine("create", *options, "--register", "gone").returncode == 0
+    assert bed.machine("forward", "gone", "8026:22").returncode == 0
+    assert bed.machine("rm", "-y", "gone").returncode == 0
+    assert greeting(bed, 8026) == ""
