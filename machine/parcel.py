@@ -108,21 +108,26 @@ def _member(name: str, path: str, status: os.stat_result, link: str) -> tarfile.
 def unpack(archive: IO[bytes], root: Path, name: str, wanted: Sequence[str]) -> list[str]:
     """Put what came from a machine, where the root is called ``name``, beside its place and move it
     there; what was not asked for, and what would be written through a link, is not. Answers the
-    paths that were written. Raises OSError, tarfile.TarError."""
+    paths that were written. Raises OSError."""
     asked, written = set(wanted), []
-    with tarfile.open(fileobj=archive) as tar:
-        for member in tar:
-            path = member.name.removeprefix("./").removeprefix(name).removeprefix("/")
-            if path in asked and _is_inside(root, path):
-                _place(tar, member, root / path if path else root)
-                written.append(path)
+    try:
+        with tarfile.open(fileobj=archive) as tar:
+            for member in tar:
+                path = member.name.removeprefix("./").removeprefix(name).removeprefix("/")
+                if path in asked and _is_inside(root, path):
+                    _place(tar, member, root / path if path else root)
+                    written.append(path)
+    except tarfile.TarError as exc:
+        raise OSError(f"What came is no archive: {exc}") from exc
     return written
 
 
 def _is_inside(root: Path, path: str) -> bool:
-    """Whether every folder above it is one, and no link to elsewhere."""
-    above = [root / each for each in Path(path).parents if each != Path()]
-    return not any(each.is_symlink() for each in above)
+    """Whether it is below the root, and every folder above it is one, and no link to elsewhere."""
+    parts = Path(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        return False
+    return not any((root / each).is_symlink() for each in parts.parents if each != Path())
 
 
 def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 NOTES: Final = "/var/lib/machine/sync"
 """Where a machine keeps what it was sent: a disk that goes back in time takes it along."""
 LIST: Final = """
-find --version 2>/dev/null | grep -q GNU || { echo 'There is no GNU find.' >&2; exit 1; }
+find --version 2>/dev/null | grep -q GNU ||
+    { echo 'GNU find is needed there, and GNU tar (Alpine: apk add findutils tar).' >&2; exit 1; }
 [ -e "$1" ] || [ -L "$1" ] || exit 0
 find "$1" -printf "$2" || true  # what goes away meanwhile is no failure
 """

@@ -31,7 +31,10 @@ def changes(paths: Sequence[Path], stop: threading.Event, *, deep: bool = True) 
         recursive=deep,
         ignore_permission_denied=True,
     )
-    for found in seen:
-        if found or not begun:
-            begun = True
-            yield
+    try:
+        for found in seen:
+            if found or not begun:
+                begun = True
+                yield
+    except RuntimeError as exc:  # its own, of what the system told it
+        raise OSError(str(exc)) from exc

@@ -31,13 +31,13 @@ def test_a_file_that_changes_is_sent_as_it_was_at_one_moment(tmp_path: Path) -> 
         count = 0
         while not stop.is_set():
             count += 1
-            busy.write_bytes(bytes([65 + count % 26]) * 400_000)
+            busy.write_bytes(bytes([65 + count % 26]) * 100_000)
             stop.wait(0.002)
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(20):
+        for _ in range(10):
             content, restless = sent(tmp_path, "busy")
             for text in content.values():
                 assert len(set(text)) <= 1
@@ -71,9 +71,9 @@ def test_nothing_is_unpacked_that_was_not_asked_for_or_through_a_link(tmp_path: 
     (root / "way").symlink_to(outside)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name in ("./root/other", "./root/way/in", "./root/good"):
+        for name in ("./root/other", "./root/way/in", "./root/../outside/in", "./root/good"):
             tar.addfile(tarfile.TarInfo(name))
     archive.seek(0)
-    assert parcel.unpack(archive, root, "root", ["way/in", "good"]) == ["good"]
+    assert parcel.unpack(archive, root, "root", ["way/in", "../outside/in", "good"]) == ["good"]
     assert not list(outside.iterdir())
     assert not (root / "other").exists()
