@@ -123,8 +123,10 @@ def attached(argv: Sequence[str]) -> int:
     if found is None:
         raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
     return subprocess.run([found, *argv[1:]], check=False).returncode
-def attached(*argv: str, env: Mapping[str, str | None]) -> int:
-    """Run a program on our own terminal to its end, and answer its code. Ctrl-C is the program's
+
+
+def foreground(*argv: str, env: Mapping[str, str | None]) -> int:
+    """As ``attached``, for who has to put things away afterwards. Ctrl-C is the program's
     affair; when we are told to end, or lose the terminal, it is told so, and we go on when it has
     ended. None in ``env`` unsets. Called in the main thread. Raises CommandFailed for a program that
     is not there."""

@@ -17,8 +17,8 @@ from machine.model import (
     EngineOptions,
     FileChange,
     GuestFile,
-    Standing,
     Project,
+    Standing,
     TlsFiles,
 )
 from machine.wait import Deadline

@@ -135,7 +135,7 @@ class Composition:
 
     def run(self) -> int:
         """The client's program; answers its code."""
-        return command.attached(*self.project.argv, env=self.host.client_env())
+        return command.foreground(*self.project.argv, env=self.host.client_env())
 
     def _watching(self, stop: threading.Event) -> Iterator[Iterator[None]]:
         """Of a single file its folder is watched: editors put a new file in its place."""

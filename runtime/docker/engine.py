@@ -18,8 +18,8 @@ from machine.model import (
     EngineOptions,
     FileChange,
     GuestFile,
-    Standing,
     Project,
+    Standing,
     TlsFiles,
 )
 from machine.runtime.docker import context, listener, static

@@ -80,7 +80,6 @@ DOORS = {  # what only these may import
     "docker": {"machine.runtime.docker"},
     "textual": {"machine.cli.top"},
     "rich": {"machine.cli.live", "machine.cli.top"},
-    "rich": {"machine.cli.live"},
     "watchfiles": {"machine.watch"},
     "keyring": {"machine.secret"},
     "libcloud": {"machine.drivers.cloud"},
