@@ -32,7 +32,8 @@ def run(words: list[str]) -> int:
     from machine.cli.app import app
 
     words, debug = _debug(words)
-    as_json = "--output=json" in words or ("--output", "json") in itertools.pairwise(words)
+    ours = words[: _own(words)]
+    as_json = "--output=json" in ours or ("--output", "json") in itertools.pairwise(ours)
     try:
         debug = debug or _debug_variable()
         code = typer.main.get_command(app).main(words, prog_name="machine", standalone_mode=False)
@@ -61,10 +62,15 @@ def run(words: list[str]) -> int:
 
 def _debug(words: list[str]) -> tuple[list[str], bool]:
     """The words without -D, which docker-machine takes anywhere on the line, and whether it was
-    there. What follows ssh or -- belongs to another program."""
-    own = next((at for at, word in enumerate(words) if word in ("ssh", "--")), len(words))
+    there."""
+    own = _own(words)
     kept = [word for word in words[:own] if word not in ("-D", "--debug", "-debug")]
     return [*kept, *words[own:]], len(kept) < own
+
+
+def _own(words: list[str]) -> int:
+    """How many are ours: what follows ssh or -- belongs to another program."""
+    return next((at for at, word in enumerate(words) if word in ("ssh", "--")), len(words))
 
 
 def _debug_variable() -> bool:

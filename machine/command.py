@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -122,6 +123,32 @@ def attached(argv: Sequence[str]) -> int:
     if found is None:
         raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
     return subprocess.run([found, *argv[1:]], check=False).returncode
+
+
+def foreground(*argv: str, env: Mapping[str, str | None]) -> int:
+    """As ``attached``, for who has to put things away afterwards. Ctrl-C is the program's
+    affair; when we are told to end, or lose the terminal, it is told so, and we go on when it has
+    ended. None in ``env`` unsets. Called in the main thread. Raises CommandFailed for a program that
+    is not there."""
+    found = which(argv[0])
+    if found is None:
+        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    full = {**os.environ, **{name: value for name, value in env.items() if value is not None}}
+    for name in [name for name, value in env.items() if value is None]:
+        full.pop(name, None)
+    passed_on = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *passed_on)}
+    try:
+        # A handler, for what is ignored the program would ignore, too.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        with subprocess.Popen([found, *argv[1:]], env=full) as process:
+            for number in passed_on:
+                signal.signal(number, lambda number, _: process.send_signal(number))
+            code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
 
 
 def replace_process(argv: Sequence[str]) -> NoReturn:

@@ -17,6 +17,7 @@ from machine.model import (
     EngineOptions,
     FileChange,
     GuestFile,
+    Project,
     Standing,
     TlsFiles,
     Verdict,
@@ -256,6 +257,15 @@ class Engine(ABC):
     def client_env(cls, url: str, tls_folder: Path) -> dict[str, str | None]:
         """Variables that make its client talk to ``url``; None means: unset."""
         raise NotImplementedError
+
+    @classmethod
+    def project(
+        cls, arguments: Sequence[str], env: Mapping[str, str | None], exclude: Sequence[str] = ()
+    ) -> Project:
+        """What its client would do with a project of several containers, for `compose`. ``exclude``
+        are patterns of the user's besides those of the project. Raises PreflightError where the
+        program for it is missing, and EngineError for a project that it cannot read."""
+        raise Unsupported(f"{cls.name} has no compose that is known here")
 
     @classmethod
     def check_context(cls, name: str, mark: str) -> None:

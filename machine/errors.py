@@ -37,6 +37,7 @@ MachineError                    1   brief, details, hint
 │   ├── EngineUnreachable
 │   ├── SwarmUnreachable            none of its managers answers
 │   └── EngineFull                  no room on its host
+├── PortTaken                       of this computer, by another program or its system
 ├── SecretMissing                   a secret is not where its reference says
 ├── TimedOut                        which wait, how long, last answer
 └── Several                         of machines worked on together: the code that all share, else 1
@@ -253,6 +254,17 @@ class SwarmUnreachable(EngineError):
 
 class EngineFull(EngineError):
     """The host's disk has no room for an image."""
+
+
+class PortTaken(MachineError):
+    def __init__(
+        self, where: str, why: str = "is in use on this computer", *, details: str = ""
+    ) -> None:
+        super().__init__(
+            f"{where} {why}",
+            details=details,
+            hint="Choose another port; machine forward shows those that lead to machines",
+        )
 
 
 class SecretMissing(MachineError):

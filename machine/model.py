@@ -309,6 +309,31 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """A port of the engine's host that a service of a project is reached at."""
+
+    service: str
+    port: int
+    host: str = ""  # an address of the host's; "" is all of them
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Several containers described by files of this computer, and a command of the client's about
+    them."""
+
+    argv: tuple[str, ...]  # the client's program, and what it is told
+    folder: Path  # that its paths are relative to
+    mounts: tuple[Path, ...] = ()  # of this computer, as its containers are to have them
+    ports: tuple[Published, ...] = ()
+    uses_files: bool = False  # the command makes, starts or uses containers
+    lasts: bool = False  # and they are there to be used while it runs
+    ignore: Callable[[str], bool] = lambda path: False  # paths relative to the folder
+    ignore_is_final: bool = True  # nothing in a folder that is ignored is taken in again
+
+
+@dataclass(frozen=True, slots=True)
 class TlsFiles:
     """The client's side of mutual TLS: the three files that DOCKER_CERT_PATH holds."""
 

@@ -21,6 +21,13 @@ def cache_root() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "machine"
 
 
+def control_socket(identifier: str, port: int | None = None) -> Path:
+    """Of an ssh that holds a way to a machine open, by the machine's id: to its engine, or to a port
+    of the user's. Beside it are its log and what it leads to."""
+    name = identifier[:13] if port is None else f"{identifier[:13]}-{port}"
+    return cache_root() / "tunnels" / name
+
+
 def data_root() -> Path:
     """Session-mode disks: outside the store, so that a store can move while they run."""
     return _xdg("XDG_DATA_HOME", ".local/share") / "machine"

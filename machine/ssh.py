@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from machine import command
 from machine.command import Result
@@ -340,6 +340,32 @@ class SshGuest:
             )
         return result
 
+    def pipe(
+        self,
+        *argv: str,
+        stdin: BinaryIO | IO[bytes],
+        stdout: BinaryIO | IO[bytes],
+        timeout: float,
+        sudo: bool = False,
+        accept: Sequence[int] = (0,),
+    ) -> int:
+        """As ``run``, for streams of any size and any bytes; answers the code. Raises CommandFailed
+        for one that is not in ``accept``."""
+        words, before = self._as_root(argv) if sudo else (argv, b"")
+        channel = self._channel(shlex.join(words))
+        threading.Thread(target=_feed, args=(channel, stdin, before), daemon=True).start()
+        errors = io.BytesIO()
+        code = self._drain(channel, stdout, errors, Deadline(timeout))
+        said = _text(errors.getvalue()).strip()[-4000:]
+        if code is None:
+            raise TimedOut(
+                f"{argv[0]} on the host did not end within {timeout:.0f} s", details=said
+            )
+        if code not in accept:
+            brief = f"{argv[0]} on the host ended with code {code}"
+            raise CommandFailed(brief, code=code, details=said, hint=_remedy(said))
+        return code
+
     def script(
         self, text: str, *, sudo: bool = False, timeout: float = 60, check: bool = True
     ) -> Result:
@@ -490,7 +516,7 @@ class SshGuest:
     def _drain(
         self,
         channel: paramiko.Channel,
-        stdout: BinaryIO,
+        stdout: BinaryIO | IO[bytes],
         stderr: BinaryIO,
         deadline: Deadline | None,
     ) -> int | None:
@@ -621,9 +647,10 @@ def _remedy(said: str) -> str:
     return ""
 
 
-def _feed(channel: paramiko.Channel, source: BinaryIO) -> None:
+def _feed(channel: paramiko.Channel, source: BinaryIO | IO[bytes], before: bytes = b"") -> None:
     """Pass standard input on until it ends; a command that does not read it is no error."""
     try:
+        channel.sendall(before)
         read = getattr(source, "read1", source.read)
         while chunk := read(CHUNK):
             channel.sendall(chunk)

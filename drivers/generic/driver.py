@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
-from machine import secret, ssh
+from machine import forward, secret, ssh
 from machine.driver import Driver
 from machine.drivers.generic import resolve, tunnel
 from machine.drivers.generic.config import GenericConfig, GenericFacts
@@ -49,7 +49,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
 
     def reserve(self, engine_port: int) -> Address:
         if self.facts.jump and not self.facts.tunnel_port:
-            self.save(replace(self.facts, tunnel_port=tunnel.free_port()))
+            self.save(replace(self.facts, tunnel_port=forward.free_port()))
         return self.address()
 
     def create(self, spec: VmSpec) -> None:
@@ -79,7 +79,7 @@ class GenericDriver(Driver[GenericConfig, GenericFacts]):
         login = self.login(Login(facts.user, self.host.folder / "known_hosts"))
         port = facts.tunnel_port
         while not tunnel.open_(self.host.id, there, login, port, self.config.engine_port):
-            port = tunnel.free_port()
+            port = forward.free_port()
         self.save(replace(facts, tunnel_port=port))
 
     def state(self) -> State:

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "bundle": ("machine.cli.bundle:app", "Engine bundles: build, ls, show, verify, rm, unpack."),
     "check": ("machine.cli.check:check", "Show that containers on a machine are what they claim."),
     "completion": ("machine.cli.completion:completion", "Print a shell's completion script."),
+    "compose": ("machine.cli.compose:compose", "Run docker compose against a machine."),
     "config": ("machine.cli.look:config", "Print the docker client's options for a machine."),
     "console": ("machine.cli.look:console", "Print a machine's serial log."),
     "create": ("machine.cli.create:create", "Make a machine."),
@@ -27,6 +28,7 @@ COMMANDS: Final = {
     "drift": ("machine.cli.fleet:drift", "Print what differs from a fleet's file."),
     "drivers": ("machine.cli.drivers:drivers", "List what machines can be made with."),
     "env": ("machine.cli.env:env", "Print the commands that point a shell at a machine."),
+    "forward": ("machine.cli.forward:forward", "Ports of this computer that lead to a machine's."),
     "help": ("machine.cli.help:help_", "Print the help of a command."),
     "image": ("machine.cli.image:app", "Guest images: build, pull, import, ls, show, verify, rm."),
     "inspect": ("machine.cli.look:inspect", "Print a machine's record as JSON."),
@@ -41,6 +43,7 @@ COMMANDS: Final = {
     "resize": ("machine.cli.resize:resize", "Change a machine's processors, memory, disk or type."),
     "restart": ("machine.cli.power:restart", "Restart machines."),
     "rm": ("machine.cli.remove:rm", "Remove machines and everything made for them."),
+    "run": ("machine.cli.run:run", "Run a program on machines."),
     "scp": ("machine.cli.scp:scp", "Copy files to, from and between machines."),
     "snapshot": ("machine.cli.snapshot:app", "Kept states of a machine: take, ls, restore, rm."),
     "ssh": ("machine.cli.ssh:ssh", "Log in to a machine, or run a command on it."),
@@ -53,7 +56,7 @@ COMMANDS: Final = {
     "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
 }
-RAW: Final = frozenset({"help", "ssh"})
+RAW: Final = frozenset({"help", "run", "ssh"})
 """Commands whose words belong to another program, or another command."""
 
 

@@ -17,7 +17,7 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import Can, State
 from machine.store import Store
-from machine.workflows import bootstrap, console, departure, entries
+from machine.workflows import bootstrap, console, departure, entries, forwards
 
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 STOP_TIMEOUT = 90
@@ -55,6 +55,7 @@ def stop(
         if aside:
             departure.stand_aside(store, host)
         shut_down(host, timeout, force=force)
+        forwards.end(host.block.id)
 
 
 def restart(
@@ -90,6 +91,7 @@ def kill(store: Store, name: str, emit: Emit = ignore) -> None:
             raise HostError(f'Host "{name}" is already stopped')
         with report.step("kill", "Powering off"):
             host.driver.kill()
+        forwards.end(host.block.id)
 
 
 def known_state(host: Host) -> State:

@@ -7,7 +7,7 @@ from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import Source
 from machine.store import Store
-from machine.workflows import departure, entries, existing
+from machine.workflows import departure, entries, existing, forwards
 
 
 def remove(
@@ -48,6 +48,7 @@ def remove(
 
 def discard(host: Host) -> None:
     """Everything of the host, outside and in the store. The caller holds its lock."""
+    forwards.end(host.block.id)
     host.driver.remove()
     entries.remove(host)
     host.store.delete(host.name)

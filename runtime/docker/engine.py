@@ -18,6 +18,7 @@ from machine.model import (
     EngineOptions,
     FileChange,
     GuestFile,
+    Project,
     Standing,
     TlsFiles,
     Verdict,
@@ -281,6 +282,14 @@ class DockerEngine(Engine):
             "DOCKER_HOST": url,
             "DOCKER_CERT_PATH": str(tls_folder),
         }
+
+    @classmethod
+    def project(
+        cls, arguments: Sequence[str], env: Mapping[str, str | None], exclude: Sequence[str] = ()
+    ) -> Project:
+        from machine.runtime.docker import compose
+
+        return compose.project(arguments, env, exclude)
 
     @classmethod
     def check_context(cls, name: str, mark: str) -> None:

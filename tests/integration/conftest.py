@@ -14,7 +14,18 @@ from machine.host import certs_lock
 from machine.model import State
 from machine.tls import Authority
 from machine.workflows import bootstrap
+from tests.hosts import HostBed
 from tests.machines import made
+
+
+@pytest.fixture(scope="session")
+def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostBed]:
+    """Real machines, m1 and w1, with engines; whoever changes one leaves it as it was."""
+    with HostBed(tmp_path_factory.mktemp("bed") / "hosts", "m1", "w1") as bed:
+        for name in bed.hosts:
+            done = bed.create(name)
+            assert done.returncode == 0, done.stderr
+        yield bed
 
 
 @pytest.fixture
