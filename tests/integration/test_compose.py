@@ -17,7 +17,6 @@ import pytest
 
 from machine import tree
 from tests.compose import PROGRAM
-from tests.e2e.conftest import docker  # noqa: F401 - a fixture
 from tests.hosts import HostBed
 
 PORT = 8090
@@ -267,7 +266,7 @@ def test_all_machines_of_a_swarm_have_the_files(site: Site) -> None:
             site.bed.machine("swarm", "leave", "--force", name)
 
 
-def test_compose_is_a_plugin_or_a_program_or_missing(site: Site, docker: str) -> None:  # noqa: F811
+def test_compose_is_a_plugin_or_a_program_or_missing(site: Site, docker: str) -> None:
     """Whatever there is of it is asked for its version first."""
     missing = site.compose("m1", "--", "ps", path=found())
     assert missing.returncode == 3
