@@ -63,7 +63,9 @@ def answering(store: Store, count: int) -> Iterator[list[int]]:
     context.load_cert_chain(file)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        for _ in ("HEAD /_ping", "GET /version"):
+            await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nSwarm: inactive\r\n\r\n")
         writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + ANSWER)
         await writer.drain()
         writer.close()

@@ -16,10 +16,9 @@ from machine.store import Store
 from machine.swarm import Availability, Node, Role
 from machine.workflows import managers, quorum
 from machine.workflows.managers import Lead
-from machine.workflows.survey import survey
 
 ASK_TIMEOUT: Final = 5
-"""Seconds for engines to say whether they are in a Swarm that no record knows of."""
+"""Seconds for an engine to say whether it is in a Swarm that no record knows of."""
 SEEN_TIMEOUT: Final = 30
 """Seconds that a leader gives members to report, before they are down for it (dispatcher heartbeat:
 5 s, and three of them)."""
@@ -50,6 +49,20 @@ def check(store: Store, names: Sequence[str], *, stays: bool) -> frozenset[str]:
         if any(node.id not in going and node.state == "ready" for node in nodes):
             owing |= {host.name for host in hosts}
     return frozenset(owing)
+
+
+def found_out(store: Store, host: Host, *, stays: bool) -> bool:
+    """Called before one machine is stopped or removed: whether it is a member all the same, which
+    others brought in, and its record knows nothing of; then as ``check``. Its engine is asked once."""
+    if host.block.swarm or not host.is_changed or host.state() is not State.RUNNING:
+        return False
+    try:
+        if not host.ask(timeout=ASK_TIMEOUT).swarm.startswith("active"):
+            return False
+        managers.learn(store, host)
+    except MachineError:
+        return False
+    return host.name in check(store, [host.name], stays=stays)
 
 
 def leave(store: Store, name: str, emit: Emit = ignore, *, force: bool = False) -> None:
@@ -160,14 +173,13 @@ def drain(host: Host, lead: Lead) -> None:
 
 
 def _members(store: Store, names: Sequence[str]) -> list[Host]:
-    """Those of the machines that are in a Swarm: by their records, or as their engines say."""
-    running = {row.name: row.swarm for row in survey(store, names, timeout=ASK_TIMEOUT)}
+    """Those of the machines whose records say that they are in a Swarm."""
     found = []
     for name in names:
         try:
             host = Host.load(store, name)
-            if host.block.swarm or (running[name] in tuple(Role) and host.is_changed):
-                found.append(managers.seated(store, name))
+            if host.block.swarm:
+                found.append(host)
         except MachineError:
             continue  # whoever stops or removes it says what is wrong
     return found

@@ -125,14 +125,18 @@ def seated(store: Store, name: str, emit: Emit = ignore) -> Host:
     """A machine whose record says which node it is, learned from its engine where it was brought in
     by others. Raises HostError for one that is in no Swarm."""
     host = Host.load(store, name, Reporter(emit, name))
-    if host.block.node:
-        return host
+    if not host.block.node:
+        learn(store, host)
+    return host
+
+
+def learn(store: Store, host: Host) -> None:
+    """Write down what its engine says. Raises HostError for one that is in no Swarm."""
     now = membership(host)
     if not now.is_in:
-        raise outside(name)
-    with managed(store, name) as lead:
+        raise outside(host.name)
+    with managed(store, host.name) as lead:
         note(host, lead.cluster, now.node)
-    return host
 
 
 def outside(name: str) -> HostError:

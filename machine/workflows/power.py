@@ -52,7 +52,7 @@ def stop(
         host = Host.load(store, name, report)
         if known_state(host) in (State.STOPPED, State.SAVED):
             raise HostError(f'Host "{name}" is already stopped')
-        if aside:
+        if aside or (not force and departure.found_out(store, host, stays=True)):
             departure.stand_aside(store, host)
         shut_down(host, timeout, force=force)
         forwards.end(host.block.id)
@@ -72,7 +72,7 @@ def restart(
     with store.lock(name, wait=5):
         host = Host.load(store, name, report)
         state = known_state(host)
-        if aside:
+        if aside or (not force and departure.found_out(store, host, stays=True)):
             departure.stand_aside(store, host)
         if Can.POWER not in host.driver.can:
             _reboot(host, timeout)

@@ -31,7 +31,7 @@ def remove(
             return
         try:
             host = Host.load(store, name, report)
-            if depart and host.block.swarm:
+            if depart or (not force and departure.found_out(store, host, stays=False)):
                 departure.depart(store, host, force=force)
             if undo:
                 existing.undo(host)
