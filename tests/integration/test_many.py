@@ -171,7 +171,7 @@ def test_memory_is_counted_before_anything_is_made() -> None:
     assert ran.stderr.splitlines() == [
         "Error with pre-create check: 3 x 1024 MiB of memory are asked for, "
         "and 2500 MiB are available",
-        "  There is room for 2 of them. Make fewer, or smaller ones (by another template), or stop "
+        "  There is room for 2 of them. Make fewer, or smaller ones (--folder-memory MIB), or stop "
         "others:",
         "  machine stop NAME",
         "  To make them all the same, add --overcommit",
