@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HOME: Final = "/var/lib/machine"
 FOLDER: Final = f"{HOME}/before"
+UPGRADE: Final = f"{HOME}/before-upgrade"
+"""Of an upgrade that is at work, or was cut off (``machine/fallback.py``)."""
 VERSION: Final = 1
 _BEFORE, _OPENED, _PACKAGES, _BEGUN = "before.json", "opened.json", "packages.json", "undoing"
 
@@ -55,7 +57,7 @@ for path in {paths}; do
         new=${{path%/*}}/.${{path##*/}}.machine
         rm -rf "$new"
         cp -a "$old" "$new"
-        mv -f "$new" "$path"
+        mv -fT "$new" "$path"
     else
         rm -f "$path"
     fi
@@ -63,7 +65,7 @@ done
 """
 _TIDY: Final = 'for path in {paths}; do rmdir "$path" 2>/dev/null || true; done\n'
 _FORGET: Final = """
-rm -rf {folder} {folder}.new
+rm -rf {folder} {folder}.new {upgrade} {upgrade}.new
 rmdir {home} 2>/dev/null || true
 """
 
@@ -87,10 +89,24 @@ def keep(guest: Guest, provisioner: Provisioner, engine: Engine) -> bool:
         "group": provisioner.has_group(footprint.group),
         "packages": dict(provisioner.packages()),
     }
-    guest.script(_COPY.format(folder=FOLDER, paths=shlex.join(footprint.files)), sudo=True)
-    _write(guest, f"{FOLDER}.new/{_BEFORE}", before)
-    guest.run("mv", "-T", f"{FOLDER}.new", FOLDER, sudo=True)
+    copy_files(guest, FOLDER, footprint.files, _BEFORE, before)
     return True
+
+
+def copy_files(
+    guest: Guest, folder: str, paths: Iterable[str], about: str, facts: Mapping[str, Any]
+) -> None:
+    """Make a folder with copies of the files that are there, links as links, and a file about
+    them. It appears as a whole."""
+    guest.script(_COPY.format(folder=folder, paths=shlex.join(paths)), sudo=True)
+    _write(guest, f"{folder}.new/{about}", facts)
+    guest.run("mv", "-T", f"{folder}.new", folder, sudo=True)
+
+
+def put_files_back(guest: Guest, folder: str, paths: Iterable[str]) -> None:
+    """Each as ``copy_files`` found it, or gone. Twice is fine."""
+    text = _BACK.format(folder=folder, paths=shlex.join(paths))
+    guest.script(text, sudo=True, timeout=300)
 
 
 def note_packages(guest: Guest, names: Iterable[str]) -> None:
@@ -142,7 +158,7 @@ class _Undoing:
         yield from self._stop()
         yield from self._remove_packages(packages)
         yield from self._remove_trees()
-        self._script(_BACK, self.files)
+        put_files_back(self.guest, FOLDER, self.files)
         for path in sorted(changed):
             kept = self.guest.run("test", "-e", path, check=False).ok
             yield f"{path} is as it was before" if kept else f"{path} is gone again"
@@ -152,7 +168,8 @@ class _Undoing:
         yield from self._start(touched=touched)
         yield from self._left()
         discard(self.guest)
-        self.guest.script(_FORGET.format(folder=FOLDER, home=HOME), sudo=True)
+        forget = _FORGET.format(folder=FOLDER, upgrade=UPGRADE, home=HOME)
+        self.guest.script(forget, sudo=True)
 
     def _close_ports(self) -> Iterator[str]:
         for name, *closing in _read(self.guest, _OPENED, []):

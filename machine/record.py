@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from machine.compat import migrate
 from machine.errors import RecordDamaged
@@ -99,6 +99,14 @@ class Record:
             opts=tuple(engine.get("ArbitraryFlags") or ()),
             tls_sans=tuple(auth.get("ServerCertSANs") or ()),
         )
+
+    @engine_options.setter
+    def engine_options(self, options: EngineOptions) -> None:
+        """Names for its certificate stay what they were."""
+        engine = self.raw["HostOptions"].setdefault("EngineOptions", {})
+        ours = _engine_options(options)
+        for key in _OPTIONS:
+            engine[key] = ours[key]
 
     def note_address(self, address: Address) -> None:
         """What docker-machine's own readers look up; never relied on by us."""
@@ -254,6 +262,17 @@ def _engine_options(engine: EngineOptions) -> dict[str, Any]:
         "RegistryMirror": list(engine.registry_mirrors),
         "InstallURL": "",
     }
+
+
+_OPTIONS: Final = (
+    "ArbitraryFlags",
+    "Env",
+    "InsecureRegistry",
+    "Labels",
+    "StorageDriver",
+    "RegistryMirror",
+)
+"""Those that are EngineOptions."""
 
 
 def _swarm_options() -> dict[str, Any]:

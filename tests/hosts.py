@@ -108,6 +108,10 @@ class Host:
     def prepare(self) -> None:
         for name in ("root", "changed", "work", "engine", "identity"):
             (self.folder / name).mkdir(parents=True)
+        if self.bed.laid_over:
+            subprocess.run(
+                ["cp", "-a", f"{self.bed.laid_over}/.", "changed"], cwd=self.folder, check=True
+            )
         pair = keys.ed25519(comment=self.name)
         (self.folder / "host_key.pub").write_text(f"{pair.public}\n")
         mac = f"52:54:00:4f:00:{self.number:02x}"
@@ -167,7 +171,7 @@ class Host:
 
 class HostBed(Bed):
     """A network with the tool on it, and a host for each of ``names``: with the engine's packages
-    installed, or with another ``tree``, NAME, without."""
+    installed, or with another ``tree``, NAME, without. What is ``laid_over`` it they have, too."""
 
     script = """
 set -eu
@@ -179,8 +183,11 @@ touch "$1/ready"
 exec sleep infinity
 """
 
-    def __init__(self, folder: Path, *names: str, tree: str = WITH_ENGINE) -> None:
+    def __init__(
+        self, folder: Path, *names: str, tree: str = WITH_ENGINE, laid_over: Path | None = None
+    ) -> None:
         super().__init__(folder)
+        self.laid_over = laid_over
         self.tree = CACHE / FOLDER / tree
         self.hosts = {name: Host(self, name, at) for at, name in enumerate(names, start=1)}
 

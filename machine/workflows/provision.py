@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from machine import fallback
 from machine.errors import EngineError
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
@@ -31,7 +32,9 @@ def provision(store: Store, name: str, emit: Emit = ignore) -> bool:
 
 def _bring_up(session: bootstrap.Session) -> bool:
     host, report = session.host, session.host.report
-    changed = False
+    changed = fallback.kept(session.guest) is not None  # of an upgrade that was cut off
+    if changed:
+        fallback.put_files_back(session.guest, session.engine, session.provisioner)
     if session.engine.installed_version() is None:
         if host.setup is Setup.ADOPT:
             raise EngineError(
@@ -46,6 +49,7 @@ def _bring_up(session: bootstrap.Session) -> bool:
     if changed:
         with report.step("start", "Starting the engine"):
             session.engine.restart()
+        fallback.forget(session.guest)
     return changed
 
 
