@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from machine import fallback
@@ -39,6 +39,14 @@ class Outcome:
     after: str
     changed: bool
 
+    @property
+    def told(self) -> str:
+        if not self.changed:
+            return f"already at {self.before}"
+        if self.after == self.before:
+            return f"changed, and still {self.after}"
+        return f"{self.before} -> {self.after}"
+
 
 def upgrade(
     store: Store, name: str, emit: Emit = ignore, *, wish: Wish | None = None, yes: bool = False
@@ -55,10 +63,13 @@ def upgrade(
         return upgrade_host(host, wish or Wish(), yes=yes)
 
 
-def upgrade_host(host: Host, wish: Wish, *, yes: bool = False) -> Outcome:
+def upgrade_host(
+    host: Host, wish: Wish, *, yes: bool = False, prepare: Callable[[], None] | None = None
+) -> Outcome:
     """Install the bundle, take the options over, restart the engine and ask it; go back to what
-    was there if it does not answer. The caller holds the machine's lock. What was cut off is begun
-    again from what was there before. Asks the user, unless ``yes``, when a restart ends something or
+    was there if it does not answer. The caller holds the machine's lock. ``prepare`` is called when
+    there is something to do, before it is done. What was cut off is begun again from what was there
+    before. Asks the user, unless ``yes``, when a restart ends something or
     there would be no way back. Raises EngineError when it went back, or could not."""
     if host.setup is Setup.ADOPT:
         raise EngineError(
@@ -68,7 +79,7 @@ def upgrade_host(host: Host, wish: Wish, *, yes: bool = False) -> Outcome:
     with host.report.step("system", "Looking at the engine"):
         session = Session.open(host)
     try:
-        return _Upgrade(session, wish).run(yes=yes)
+        return _Upgrade(session, wish).run(yes=yes, prepare=prepare)
     finally:
         session.close()
 
@@ -81,6 +92,9 @@ class _Upgrade:
         self.cut_off = fallback.kept(session.guest)
         self.before = self.cut_off or self._look()
         self.bundle: Bundle | None = None  # None: the programs stay
+        state = session.provisioner.service_state(session.engine.unit)
+        runs = state is not None and state.active
+        self.restarted = not runs or self.cut_off is not None  # for all that is known
 
     def _look(self) -> Before:
         found = fallback.look(self.session.engine, self.session.provisioner)
@@ -91,7 +105,7 @@ class _Upgrade:
             )
         return found
 
-    def run(self, *, yes: bool) -> Outcome:
+    def run(self, *, yes: bool, prepare: Callable[[], None] | None) -> Outcome:
         host, guest = self.host, self.session.guest
         recorded = host.record.engine_options
         options = self.wish.options(recorded)
@@ -99,6 +113,8 @@ class _Upgrade:
         if not (self.bundle or self.cut_off or options != recorded):
             return Outcome(self.before.version, self.before.version, changed=False)
         older = self._older()
+        if prepare:
+            prepare()
         if not yes:
             self._ask(older)
         self._keep()
@@ -205,6 +221,7 @@ class _Upgrade:
         """What an upgrade that was cut off left of configuration goes; its packages may stay, and
         become whole when these are installed."""
         session = self.session
+        session.provisioner.reload_services()  # what its user has changed of them counts
         if self.cut_off is None:
             fallback.keep(session.guest, session.engine, self.before)
             return
@@ -223,6 +240,7 @@ class _Upgrade:
                 session.install_engine(self.bundle, exact=bool(self.wish.bundle))
         with report.step("configure", "Configuring the engine"):
             session.configure_engine(fresh_certificate=not bootstrap.certificate_fits(self.host))
+        self.restarted = True
         with report.step("start", "Restarting the engine"):
             session.engine.restart()
         with report.step("verify", "Asking the engine over TLS"):
@@ -260,10 +278,11 @@ class _Upgrade:
             fallback.put_packages_back(session.provisioner, self.before, self.bundle, older, folder)
             discard(session.guest)
         fallback.put_files_back(session.guest, session.engine, session.provisioner)
-        session.provisioner.restart_service(session.engine.unit, timeout=300)
-        bootstrap.verify(host)
-        fallback.forget(session.guest)
+        fallback.forget(session.guest)  # all of it is there again
         session.engine.tidy()
+        if self.restarted:  # or else it runs on as it did, with its containers
+            session.provisioner.restart_service(session.engine.unit, timeout=300)
+        bootstrap.verify(host)
 
 
 def _whole(exc: MachineError) -> str:
