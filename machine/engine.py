@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from machine.errors import BadOption, EngineUnreachable, Unsupported
 from machine.model import (
     Address,
+    BundleKind,
     EngineInfo,
     EngineOptions,
     FileChange,
@@ -95,6 +96,7 @@ class Footprint:
 
     files: tuple[str, ...]
     trees: tuple[str, ...]  # folders that hold nothing but the engine's programs
+    in_use: tuple[str, ...] = field(default=(), kw_only=True)  # links in those, to what is in use
     units: tuple[str, ...]  # its services, in the order to stop them
     group: str  # whoever is in it may use the engine
     data: tuple[str, ...]  # what belongs to its user: never touched
@@ -132,11 +134,24 @@ class Engine(ABC):
         """The version that is installed on the guest; None if there is none. Raises EngineError for
         one that is there and does not run."""
 
+    def installed_kind(self) -> str:
+        """What kind of bundle (BundleKind) the programs in use are, or could be, from; "" where
+        there are none."""
+        return BundleKind.PACKAGES if self.installed_version() is not None else ""
+
     @abstractmethod
-    def install(self, folder: str, kind: str) -> None:
+    def install(self, folder: str, kind: str, *, exact: bool = False) -> None:
         """Install from a verified bundle of ``kind`` (BundleKind) in ``folder`` on the guest:
-        package files are in ``packages/`` of it, upstream's archive in ``archive/``. Starts
-        nothing. Killed in between, ``installed_version`` is None or the call is repeated."""
+        package files are in ``packages/`` of it, upstream's archive in ``archive/``. What is
+        installed already is replaced by what is newer, and by anything else only if it is to be
+        ``exact``. Starts nothing, and leaves what is needed to go back: programs of another kind or
+        release, until ``tidy``. Killed in between, ``installed_version`` is None or the call is
+        repeated."""
+
+    def tidy(self) -> None:
+        """Remove programs of ours that are not in use any more. Called when an upgrade, or the
+        way back from one, has come to its end."""
+        return
 
     @abstractmethod
     def changes(self, settings: Settings, kind: str = "") -> Sequence[FileChange]:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 HOME: Final = "/var/lib/machine"
 FOLDER: Final = f"{HOME}/before"
+UPGRADE: Final = f"{HOME}/before-upgrade"
+"""Of an upgrade that is at work, or was cut off (``machine/fallback.py``)."""
 VERSION: Final = 1
 _BEFORE, _OPENED, _PACKAGES, _BEGUN = "before.json", "opened.json", "packages.json", "undoing"
 
 # What is half made is called otherwise: whoever is killed in here begins again.
-_KEEP: Final = """
+_COPY: Final = """
 umask 077
 trap 'rm -rf {folder}.new; rmdir {home} 2>/dev/null || true' EXIT
 rm -rf {folder}.new
@@ -34,7 +36,7 @@ for path in {paths}; do
     mkdir -p {folder}.new/files"${{path%/*}}"
     cp -a "$path" {folder}.new/files"$path"
 done
-printf '%s\\n' {before} > {folder}.new/{name}
+printf '%s\\n' {facts} > {folder}.new/{about}
 mv -T {folder}.new {folder}
 """
 _MISSING: Final = 'for path in {paths}; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done\n'
@@ -58,7 +60,7 @@ for path in {paths}; do
         new=${{path%/*}}/.${{path##*/}}.machine
         rm -rf "$new"
         cp -a "$old" "$new"
-        mv -f "$new" "$path"
+        mv -fT "$new" "$path"
     else
         rm -f "$path"
     fi
@@ -66,7 +68,7 @@ done
 """
 _TIDY: Final = 'for path in {paths}; do rmdir "$path" 2>/dev/null || true; done\n'
 _FORGET: Final = """
-rm -rf {folder} {folder}.new
+rm -rf {folder} {folder}.new {upgrade} {upgrade}.new
 rmdir {home} 2>/dev/null || true
 """
 
@@ -90,15 +92,29 @@ def keep(guest: Guest, provisioner: Provisioner, engine: Engine) -> bool:
         "group": provisioner.has_group(footprint.group),
         "packages": dict(provisioner.packages()),
     }
-    script = _KEEP.format(
-        folder=FOLDER,
+    copy_files(guest, FOLDER, footprint.files, _BEFORE, before)
+    return True
+
+
+def copy_files(
+    guest: Guest, folder: str, paths: Iterable[str], about: str, facts: Mapping[str, Any]
+) -> None:
+    """Make a folder with copies of the files that are there, links as links, and a file about
+    them. It appears as a whole."""
+    script = _COPY.format(
+        folder=folder,
         home=HOME,
-        paths=shlex.join(footprint.files),
-        before=shlex.quote(json.dumps(before, indent=1)),
-        name=_BEFORE,
+        paths=shlex.join(paths),
+        facts=shlex.quote(json.dumps(facts, indent=1)),
+        about=about,
     )
     guest.script(script, sudo=True)
-    return True
+
+
+def put_files_back(guest: Guest, folder: str, paths: Iterable[str]) -> None:
+    """Each as ``copy_files`` found it, or gone. Twice is fine."""
+    text = _BACK.format(folder=folder, paths=shlex.join(paths))
+    guest.script(text, sudo=True, timeout=300)
 
 
 def note_packages(guest: Guest, names: Iterable[str]) -> None:
@@ -154,7 +170,7 @@ class _Undoing:
         changed |= _ask(
             self.guest, _CHANGED, self.files
         )  # packages may take files of the user's away
-        self._script(_BACK, changed)
+        put_files_back(self.guest, FOLDER, changed)
         gone = _ask(self.guest, _MISSING, changed)
         for path in sorted(changed):
             yield f"{path} is gone again" if path in gone else f"{path} is as it was before"
@@ -164,7 +180,8 @@ class _Undoing:
         yield from self._start(touched=touched)
         yield from self._left()
         discard(self.guest)
-        self.guest.script(_FORGET.format(folder=FOLDER, home=HOME), sudo=True)
+        forget = _FORGET.format(folder=FOLDER, upgrade=UPGRADE, home=HOME)
+        self.guest.script(forget, sudo=True)
 
     def _close_ports(self) -> Iterator[str]:
         for name, *closing in _read(self.guest, _OPENED, []):

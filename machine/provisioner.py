@@ -34,14 +34,20 @@ class Provisioner(ABC):
         self.guest = guest
         self.release = release
 
-    def install_packages(self, folder: str) -> None:
+    def install_packages(self, folder: str, *, exact: bool = False) -> None:
         """Install the package files in ``folder`` on the guest, without a repository and without
-        starting any service. What is there already in the same or a newer version stays. Raises
-        GuestError for a family that there are no bundles of packages for."""
+        starting any service. What is there already in the same or a newer version stays; to be
+        ``exact``, only in the same. Raises GuestError for a family that there are no bundles of
+        packages for."""
         raise GuestError(
             f"Packages cannot be installed on {self.release.pretty_name or self.release.id} yet",
             hint='Use upstream\'s own archive: --bundle static, or bundle = "static" in the template',
         )
+
+    def restore_packages(self, folder: str, files: Collection[str], added: Collection[str]) -> None:
+        """Go back to packages that were there before: install those ``files`` of ``folder``, and
+        take away the packages of the names ``added``. Starts and stops no service."""
+        self.install_packages(folder)
 
     def packages(self) -> Mapping[str, str]:
         """Versions by name of the packages that are installed; none for a family that we install

@@ -146,6 +146,10 @@ class Host:
     def prepare(self) -> None:
         for name in ("root", "changed", "work", "engine", "identity"):
             (self.folder / name).mkdir(parents=True)
+        if self.bed.laid_over:
+            subprocess.run(
+                ["cp", "-a", f"{self.bed.laid_over}/.", "changed"], cwd=self.folder, check=True
+            )
         pair = keys.ed25519(comment=self.name)
         (self.folder / "host_key.pub").write_text(f"{pair.public}\n")
         mac = f"52:54:00:4f:00:{self.number:02x}"
@@ -230,8 +234,8 @@ class Host:
 
 class HostBed(Bed):
     """A network with the tool on it, and a host for each of ``names``: with the engine's packages
-    installed, or with another ``tree``, NAME, without. Its ``user`` becomes root by sudo, which wants
-    the ``password`` if there is one."""
+    installed, or with another ``tree``, NAME, without. What is ``laid_over`` it they have, too. Its
+    ``user`` becomes root by sudo, which wants the ``password`` if there is one."""
 
     script = """
 set -eu
@@ -250,8 +254,10 @@ exec sleep infinity
         tree: str = WITH_ENGINE,
         user: str = "machine",
         password: str = "",
+        laid_over: Path | None = None,
     ) -> None:
         super().__init__(folder)
+        self.laid_over = laid_over
         self.tree = CACHE / FOLDER / tree
         self.user, self.password = user, password
         self.hosts = {name: Host(self, name, at) for at, name in enumerate(names, start=1)}

@@ -53,6 +53,7 @@ COMMANDS: Final = {
     "swarm": ("machine.cli.swarm:app", "Machines that act as one: init, join, status, leave..."),
     "template": ("machine.cli.template:app", "Host templates: ls, show, validate."),
     "top": ("machine.cli.top.command:top", "Watch all machines on one screen."),
+    "upgrade": ("machine.cli.upgrade:upgrade", "Install newer engines, or go back."),
     "url": ("machine.cli.look:url", "Print the URL of a machine's engine."),
     "version": ("machine.cli.look:version", "Print the version of this tool or of an engine."),
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from machine.cli import complete, context, output, progress
+from machine.cli import upgrade as choices
 from machine.cli.remove import confirmed
 from machine.errors import UsageError
 from machine.swarm import Cluster, Role
@@ -162,6 +163,26 @@ def activate(names: Members, output_format: context.Output = "text") -> None:
     from machine.workflows import departure
 
     _run(context.several(names), output_format, departure.activate, "takes tasks again", 1)
+
+
+@app.command()
+def upgrade(
+    name: Name,
+    bundle: choices.Bundle = "",
+    options: choices.Options = None,
+    labels: choices.Labels = None,
+    yes: choices.Yes = False,
+    output_format: context.Output = "text",
+) -> None:
+    """Upgrade the engines of a Swarm, one node after the other: workers, managers, their leader."""
+    from machine.workflows import rolling
+
+    wish = choices.wished(bundle, options or (), labels or ())
+    emit = progress.sink(as_json=context.is_json(output_format), prefix=True)
+    progress.run(
+        {name: partial(rolling.upgrade, context.store(), name, emit, wish=wish, yes=yes)},
+        left=lambda name: "Go on with the same command",
+    )
 
 
 @app.command()

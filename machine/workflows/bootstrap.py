@@ -64,10 +64,10 @@ class Session:
     def close(self) -> None:
         self.guest.close()
 
-    def install_engine(self, bundle: Bundle) -> None:
+    def install_engine(self, bundle: Bundle, *, exact: bool = False) -> None:
         folder = deliver(self.guest, bundle, self.host.report)
         ledger.note_packages(self.guest, bundle.packages)
-        self.engine.install(folder, bundle.kind)
+        self.engine.install(folder, bundle.kind, exact=exact)
         discard(self.guest)
 
     def ensure_engine(self) -> bool:

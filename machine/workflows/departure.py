@@ -114,17 +114,24 @@ def stand_aside(store: Store, host: Host) -> None:
     """Before a node is off for a while: its tasks go elsewhere. ``stand_in`` is the way back. A
     Swarm that cannot be asked keeps nobody running."""
     try:
-        with managers.managed(store, host.name) as lead:
-            node = lead.node(host.block.node)
-            if node is None or node.availability is not Availability.ACTIVE:
-                return
-            if not any(_takes_tasks(each) for each in lead.nodes if each.id != node.id):
+        move_tasks(store, host)
+    except MachineError as exc:
+        host.report.warn(f"Its tasks were not moved: {exc.line}")
+
+
+def move_tasks(store: Store, host: Host) -> None:
+    """As ``stand_aside``, for whoever wants to know what goes wrong. Twice is fine: what was cut off
+    is waited for."""
+    with managers.managed(store, host.name) as lead:
+        node = lead.node(host.block.node)
+        if node is None or not any(_takes_tasks(each) for each in lead.nodes if each.id != node.id):
+            return
+        if not host.block.drained:
+            if node.availability is not Availability.ACTIVE:
                 return
             host.block.drained = True
             host.save()
-            drain(host, lead)
-    except MachineError as exc:
-        host.report.warn(f"Its tasks were not moved: {exc.line}")
+        drain(host, lead)
 
 
 def stand_in(store: Store, host: Host) -> None:

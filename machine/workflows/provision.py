@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from machine import fallback
 from machine.errors import EngineError
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
@@ -38,7 +39,9 @@ def bring_back(host: Host, options: EngineOptions | None = None) -> bool:
 
 def _bring_up(session: bootstrap.Session, options: EngineOptions | None) -> bool:
     host, report = session.host, session.host.report
-    changed = False
+    changed = fallback.kept(session.guest) is not None  # of an upgrade that was cut off
+    if changed:
+        fallback.put_files_back(session.guest, session.engine, session.provisioner)
     if session.engine.installed_version() is None:
         if host.setup is Setup.ADOPT:
             raise EngineError(
@@ -57,6 +60,7 @@ def _bring_up(session: bootstrap.Session, options: EngineOptions | None) -> bool
     if changed:
         with report.step("start", "Starting the engine"):
             session.engine.restart()
+        fallback.forget(session.guest)
     return changed
 
 

@@ -115,13 +115,18 @@ def unlock(store: Store, name: str, emit: Emit = ignore) -> None:
         with host.swarm() as swarm:
             if swarm.membership().state != "locked":
                 raise HostError(f'"{name}" is not locked')
-            try:
-                key = unlock_key(store, name)
-            except MachineError:
-                key = host.report.ask("Unlock key of the Swarm", hidden=True) or ""
-            with host.report.step("unlock", "Unlocking"):
-                swarm.unlock(key)
-            wait_for_membership(host, swarm)
+            unlock_host(store, host, swarm)
+
+
+def unlock_host(store: Store, host: Host, swarm: Swarm) -> None:
+    """As ``unlock``, for a caller that holds the lock of a machine that is locked."""
+    try:
+        key = unlock_key(store, host.name)
+    except MachineError:
+        key = host.report.ask("Unlock key of the Swarm", hidden=True) or ""
+    with host.report.step("unlock", "Unlocking"):
+        swarm.unlock(key)
+    wait_for_membership(host, swarm)
 
 
 def members(store: Store, name: str) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,8 @@ _NAME: Final = re.compile(r"\w[\w.+~-]*")
 
 
 class BundleCache:
-    """``~/.cache/machine/bundles``: NAME.tar, and NAME.json that describes it."""
+    """``~/.cache/machine/bundles``: NAME.tar, and NAME.json that describes it. In ``older/`` are
+    packages that were made anew since, as NAME~DIGEST: machines that have them go back to them."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_root() / "bundles"
@@ -48,13 +49,20 @@ class BundleCache:
         fitting = [
             each
             for each in self.list()
-            if (each.engine, each.kind) == (engine, kind) and each.serves(os_id, os_version, arch)
+            if (each.engine, each.kind) == (engine, kind)
+            and each.serves(os_id, os_version, arch)
+            and each.path.parent == self.root
         ]
-        return max(fitting, key=lambda each: _age(each.version), default=None)
+        return max(fitting, key=lambda each: age(each.version), default=None)
 
     def with_digest(self, sha256: str) -> Bundle | None:
         """The bundle that has these bytes, whatever it is called; None if it is not here."""
         return next((each for each in self.list() if each.sha256 == sha256), None)
+
+    def with_packages(self, versions: Mapping[str, str]) -> Bundle | None:
+        """One that has all these packages, in these versions; None if there is none."""
+        wanted = versions.items()
+        return next((each for each in self.list() if wanted <= each.packages.items()), None)
 
     def preflight(self, engine: type[Engine], kind: str) -> None:
         """Called before anything is made. Raises PreflightError when no create can have a bundle
@@ -114,7 +122,7 @@ class BundleCache:
                 packages.download(os_version, arch, recipe.packages, work, folder)
                 version = packages.version_of(folder, recipe.packages[0])
                 lock = describe(engine, version, kind, os_id, os_version, arch, folder)
-                return self._add(name, lock, work)
+                return self.add(name, lock, work)
 
     def build_static(
         self,
@@ -160,7 +168,7 @@ class BundleCache:
                     "only on guests that have their libraries"
                 )
             lock = describe(engine, version, BundleKind.STATIC, ANY, ANY, arch, file.parent)
-            return self._add(name, lock, work)
+            return self.add(name, lock, work)
 
     def fetch(self, url: str, sha256: str, report: Reporter) -> Path:
         """Bring upstream's archive for ``build_static``; what a broken download left is gone on
@@ -192,28 +200,48 @@ class BundleCache:
         path.with_suffix(".tar").unlink(missing_ok=True)
 
     def _description(self, name: str) -> Path:
-        path = self.root / f"{name}.json"
-        if not _NAME.fullmatch(name) or not path.is_file():
-            raise BundleError(
-                f'There is no bundle "{name}"', hint="machine bundle ls shows what is there"
-            )
-        return path
+        for folder in (self.root, self._older):
+            path = folder / f"{name}.json"
+            if _NAME.fullmatch(name) and path.is_file():
+                return path
+        raise BundleError(
+            f'There is no bundle "{name}"', hint="machine bundle ls shows what is there"
+        )
+
+    @property
+    def _older(self) -> Path:
+        return self.root / "older"
 
     def _all(self) -> Iterator[Bundle | BundleError]:
-        for path in sorted(self.root.glob("*.json")):
+        for path in [*sorted(self.root.glob("*.json")), *sorted(self._older.glob("*.json"))]:
             try:
                 yield read(path)
             except BundleError as exc:
                 yield exc
 
-    def _add(self, name: str, lock: dict[str, Any], work: Path) -> Bundle:
+    def add(self, name: str, lock: dict[str, Any], work: Path) -> Bundle:
+        """Pack the files of ``work`` that the lock names. Packages that had the name are kept."""
         tar = work / f"{name}.tar"
         pack(tar, lock, work)
         described = {**lock, "sha256": sha256_of(tar)}
         (work / "described").write_text(json.dumps(described, indent=2))
+        if lock["kind"] == BundleKind.PACKAGES:
+            self._keep_older(name, described["sha256"])
         tar.replace(self.root / tar.name)
         (work / "described").replace(self.root / f"{name}.json")
         return self.get(name)
+
+    def _keep_older(self, name: str, sha256: str) -> None:
+        """Called when another is about to take the name."""
+        try:
+            there = self.get(name)
+        except BundleError:
+            return
+        if there.sha256 != sha256 and there.path.parent == self.root:
+            kept = self._older / f"{name}~{there.sha256[:12]}"
+            kept.parent.mkdir(exist_ok=True)
+            for ending in (".tar", ".json"):
+                (self.root / f"{name}{ending}").replace(kept.with_name(kept.name + ending))
 
     @contextmanager
     def _work(self) -> Iterator[Path]:
@@ -247,7 +275,7 @@ def _no_static(engine: type[Engine], arch: str) -> BundleError:
     )
 
 
-def _age(version: str) -> tuple[list[int], bool]:
+def age(version: str) -> tuple[list[int], bool]:
     """Orders versions as upstream counts them: 28.0.10 after 28.0.9, 28.0.0-rc.1 before 28.0.0."""
     release = re.split(r"[-+~]", version, maxsplit=1)[0]
     return [int(number) for number in re.findall(r"\d+", release)], "-" not in version

@@ -76,11 +76,22 @@ class DockerEngine(Engine):
             hint="Mend it there, or remove it: then one is installed",
         )
 
-    def install(self, folder: str, kind: str) -> None:
+    def installed_kind(self) -> str:
+        if not (dockerd := self._dockerd()):
+            return ""
+        is_static = static.is_installed(self.guest, dockerd)
+        return BundleKind.STATIC if is_static else BundleKind.PACKAGES
+
+    def install(self, folder: str, kind: str, *, exact: bool = False) -> None:
         if kind == BundleKind.STATIC:
             static.install(self.guest, self.provisioner, f"{folder}/archive")
-        else:
-            self.provisioner.install_packages(f"{folder}/packages")
+            return
+        self.provisioner.install_packages(f"{folder}/packages", exact=exact)
+        if self.installed_kind() == BundleKind.STATIC:
+            static.step_aside(self.guest, self.provisioner)
+
+    def tidy(self) -> None:
+        static.tidy(self.guest, in_use=self.installed_kind() == BundleKind.STATIC)
 
     def changes(self, settings: Settings, kind: str = "") -> Sequence[FileChange]:
         """Where there is a dockerd, it validates its configuration itself."""
@@ -153,6 +164,7 @@ class DockerEngine(Engine):
                 *static.LINKS,
             ),
             trees=(static.HOME,),
+            in_use=(static.CURRENT,),
             units=(self.unit, SOCKET_UNIT, "containerd.service"),
             group="docker",
             data=("/var/lib/docker", "/var/lib/containerd"),
@@ -214,12 +226,11 @@ class DockerEngine(Engine):
         try:
             self.provisioner.restart_service(self.unit, timeout=300)
         except CommandFailed as exc:
-            brief, details = "dockerd does not start", exc.details
+            brief, details = "dockerd does not start", _told(exc.details)
             if self._changed:
                 brief += " with its new configuration"
             if self._ran:
-                self._put_back()
-                details += "\nThe configuration from before is back in place."
+                details += self._put_back()
             hint = f"Look at the --engine-opt values, and at {DAEMON_JSON} on the host"
             raise EngineError(brief, details=details, hint=hint) from exc
 
@@ -303,7 +314,8 @@ class DockerEngine(Engine):
     def remove_context(cls, name: str, mark: str) -> None:
         context.remove(name, mark)
 
-    def _put_back(self) -> None:
+    def _put_back(self) -> str:
+        """Answers what came of it, a line."""
         for change in self._changed:
             if change.before is None:
                 self.guest.run("rm", "-f", change.path, sudo=True)
@@ -311,7 +323,11 @@ class DockerEngine(Engine):
                 self.guest.put(change.before, change.path, mode=change.mode)
         self._changed = ()
         self.provisioner.reload_services()
-        self.provisioner.restart_service(self.unit, timeout=300)
+        try:
+            self.provisioner.restart_service(self.unit, timeout=300)
+        except CommandFailed:
+            return "\nNor does it with the configuration from before, which is back in place."
+        return "\nThe configuration from before is back in place."
 
     def _has_socket(self, dockerd: str) -> bool:
         """Whether the service manager hands it one, or will when it is installed."""
@@ -358,6 +374,12 @@ class DockerEngine(Engine):
             raise EngineError(
                 "dockerd refuses the engine options", details=exc.details, hint="See --engine-opt"
             ) from exc
+
+
+def _told(log: str) -> str:
+    """Of a log's end, what is more than news."""
+    lines = log.splitlines()
+    return "\n".join([line for line in lines if "level=info" not in line] or lines)
 
 
 def _dockerd_of(kind: str) -> str:

@@ -33,6 +33,7 @@ ARCHIVE: Final = Archive(
 (docker/roadmap#188)."""
 HOME: Final = "/usr/local/libexec/machine/docker"
 """Below libexec, so that SELinux takes them for programs (bin_t), as it would not below lib."""
+CURRENT: Final = f"{HOME}/current"
 UNITS: Final = "/usr/local/lib/systemd/system"
 """Where the provisioners put them (``machine/provisioners/systemd.py``)."""
 LINKS: Final = ("/usr/local/bin/docker", "/usr/local/bin/dockerd")
@@ -72,6 +73,14 @@ for program in docker dockerd; do
     mv -fT /usr/local/bin/.$program /usr/local/bin/$program
 done
 """
+# Programs that run from a folder which is removed go on: the engine was restarted by then.
+_TIDY: Final = """
+cd {home} 2>/dev/null || exit 0
+keep=$(readlink current || true)
+for each in * .new .old .current; do
+    case $each in current|"$keep") ;; *) rm -rf "$each" ;; esac
+done
+"""
 
 
 def install(guest: Guest, provisioner: Provisioner, folder: str) -> None:
@@ -93,6 +102,21 @@ def install(guest: Guest, provisioner: Provisioner, folder: str) -> None:
     provisioner.ensure_group("docker")
     provisioner.install_service(DEFINITIONS)
     guest.script(_USE.format(home=HOME, release=release), sudo=True)
+
+
+def step_aside(guest: Guest, provisioner: Provisioner) -> None:
+    """Take away what is put before packages of the same names. The releases stay."""
+    files = provisioner.service_files(DEFINITIONS)
+    guest.run("rm", "-f", *LINKS, CURRENT, *files, sudo=True)
+    provisioner.reload_services()
+
+
+def tidy(guest: Guest, *, in_use: bool) -> None:
+    """Leave the release in use, or nothing."""
+    if in_use:
+        guest.script(_TIDY.format(home=HOME), sudo=True)
+    else:
+        guest.run("rm", "-rf", HOME, sudo=True)
 
 
 def is_installed(guest: Guest, dockerd: str) -> bool:

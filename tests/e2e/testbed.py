@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -164,6 +165,7 @@ class Bed:
         ``once`` is true after that. Answers the notes that it had for its user."""
         process = self.popen(*words, "--output", "json")
         notes: list[str] = []
+        reader: threading.Thread | None = None
         assert process.stdout
         for line in process.stdout:
             event = json.loads(line)
@@ -172,6 +174,9 @@ class Bed:
             if event["kind"] == "StepStarted" and event["data"]["step"] == step:
                 try:
                     if once:
+                        # What it goes on to say is read, or it would wait for that.
+                        reader = threading.Thread(target=process.stdout.read)
+                        reader.start()
                         self.wait_for(once, 120)
                 finally:
                     os.kill(process.pid, signal.SIGKILL)
@@ -179,6 +184,8 @@ class Bed:
         else:
             raise AssertionError(f"The step {step} never started")
         assert process.wait() == -signal.SIGKILL
+        if reader:
+            reader.join()
         process.stdout.close()
         return notes
 

@@ -60,7 +60,7 @@ LAYERS = {  # a module may import its own number or a lower one
     **dict.fromkeys(
         ("images", "image_build", "image_folder", "disk_image", "boot_disk", "catalogue"), 3
     ),
-    **dict.fromkeys(("chroot", "folder_cache", "ledger", "manifest", "layers"), 3),
+    **dict.fromkeys(("chroot", "folder_cache", "ledger", "fallback", "manifest", "layers"), 3),
     **dict.fromkeys(("registry", "provision_detect", "template"), 4),
     **dict.fromkeys(("fleet", "fleet_keys", "fleet_schema", "planner"), 4),
     "host": 5,

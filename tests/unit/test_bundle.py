@@ -12,6 +12,7 @@ from machine.errors import BundleError, PreflightError
 from machine.events import Event, Note, Reporter
 from machine.runtime.bundle import ANY, Bundle, BundleCache
 from machine.runtime.bundle.archive import check
+from machine.runtime.bundle.lock import describe
 from machine.runtime.docker.engine import DockerEngine
 from machine.runtime.docker.static import ARCHIVE, PATH
 from tests import archives
@@ -289,3 +290,38 @@ def test_a_name_does_not_lead_out_of_the_cache(tmp_path: Path, name: str) -> Non
 def test_the_unit_looks_for_programs_where_the_engine_puts_them() -> None:
     unit = (ROOT / "runtime" / "docker" / "services" / "systemd" / "docker.service").read_text()
     assert f"Environment=PATH={PATH}\n" in unit
+
+
+def packages(cache: BundleCache, work: Path, version: str) -> Bundle:
+    """A bundle of one package, as ``build_packages`` adds it."""
+    folder = work / version / "packages"
+    folder.mkdir(parents=True)
+    (folder / f"docker.io_{version}_amd64.deb").write_text(version)
+    lock = describe(DockerEngine, version, "packages", "debian", "13", "x86_64", folder)
+    cache.root.mkdir(exist_ok=True)
+    return cache.add("docker-debian-13", lock, folder.parent)
+
+
+def test_packages_that_are_built_again_leave_what_machines_go_back_to(tmp_path: Path) -> None:
+    cache = BundleCache(tmp_path / "cache")
+    older, newer = packages(cache, tmp_path, "26.1.5-9"), packages(cache, tmp_path, "26.1.5-10")
+    names = ["docker-debian-13", f"docker-debian-13~{older.sha256[:12]}"]
+    assert [each.name for each in cache.list()] == names
+    assert cache.find("docker", "debian", "13", "x86_64", "packages") == newer
+    for kept in (
+        cache.with_packages({"docker.io": "26.1.5-9"}),
+        cache.with_digest(older.sha256),
+        cache.get(names[1]),
+    ):
+        assert kept and kept.version == "26.1.5-9"
+        cache.verify(kept)
+    assert cache.with_packages({"docker.io": "26.1.5-8"}) is None
+    cache.remove(names[1])
+    assert cache.list() == [newer]
+
+
+def test_the_same_packages_are_kept_once(tmp_path: Path) -> None:
+    cache = BundleCache(tmp_path / "cache")
+    packages(cache, tmp_path / "1", "26.1.5-9")
+    again = packages(cache, tmp_path / "2", "26.1.5-9")
+    assert cache.list() == [again]
