@@ -20,6 +20,17 @@ from tests.hosts import HostBed
 STATIC, PACKAGES = "static1", "packages1"
 BUNDLE = "docker-static-26.1.5-x86_64"
 LEFT = "ls -d /var/lib/machine/bundle* 2>/dev/null || true"
+HOME = "/usr/local/libexec/machine/docker"
+FACTS = f"""
+echo "current=$(readlink {HOME}/current)"
+echo "releases="$(ls -A {HOME})
+echo "programs="$(ls {HOME}/current)
+for p in dockerd containerd; do echo "$p=$(sudo readlink /proc/$(pgrep -x $p)/exe)"; done
+echo "mode=$(stat -c '%a %U' {HOME}/current/dockerd)"
+echo "others="$(ls /usr/bin/containerd /usr/sbin/dockerd 2>/dev/null)
+echo "left="$({LEFT})
+echo "server=$(docker version -f '{{{{.Server.Version}}}}')"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +117,19 @@ def test_a_container_runs(bed: HostBed, worker: str, docker: str, image_tar: Pat
 
 
 def test_every_program_of_it_is_the_bundles(bed: HostBed, worker: str) -> None:
-    home = "/usr/local/libexec/machine/docker"
-    assert on(bed, worker, f"readlink {home}/current") == "26.1.5"
-    assert on(bed, worker, f"ls -A {home}").split() == ["26.1.5", "current"]
-    assert set(on(bed, worker, f"ls {home}/current").split()) == set(archives.PROGRAMS)
-    run = on(
-        bed, worker, "for p in dockerd containerd; do sudo readlink /proc/$(pgrep -x $p)/exe; done"
-    )
-    assert run.split() == [f"{home}/26.1.5/dockerd", f"{home}/26.1.5/containerd"]
-    assert on(bed, worker, f"stat -c '%a %U' {home}/current/dockerd") == "755 root"
-    assert on(bed, worker, "ls /usr/bin/containerd /usr/sbin/dockerd 2>/dev/null || true") == ""
-    assert on(bed, worker, LEFT) == ""
-    assert on(bed, worker, "docker version -f '{{.Server.Version}}'").startswith("26.1.5")
+    shown = on(bed, worker, FACTS)
+    facts = {key: value.split() for key, _, value in (x.partition("=") for x in shown.splitlines())}
+    assert set(facts.pop("programs")) == set(archives.PROGRAMS)
+    assert facts.pop("server")[0].startswith("26.1.5")
+    assert facts == {
+        "current": ["26.1.5"],
+        "releases": ["26.1.5", "current"],
+        "dockerd": [f"{HOME}/26.1.5/dockerd"],
+        "containerd": [f"{HOME}/26.1.5/containerd"],
+        "mode": ["755", "root"],
+        "others": [],
+        "left": [],
+    }
 
 
 def test_provisioning_again_changes_nothing(bed: HostBed, worker: str) -> None:
@@ -154,8 +166,7 @@ def test_a_release_that_does_not_run_there_is_not_put_in_use(
     other = archives.docker(tmp_path / "docker-99.0.0.tgz")
     tried = bed.run(sys.executable, "-c", _INSTALL, worker, str(other))
     assert tried.stdout == "The programs of the bundle do not run on this system\n", tried.stderr
-    home = "/usr/local/libexec/machine/docker"
-    assert on(bed, worker, f"ls -A {home}").split() == ["26.1.5", "current"]
+    assert on(bed, worker, f"ls -A {HOME}").split() == ["26.1.5", "current"]
     assert on(bed, worker, "docker version -f '{{.Server.Version}}'").startswith("26.1.5")
 
 
