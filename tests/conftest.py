@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from machine import registry
 from machine.runtime.bundle import BundleCache
-from tests import archives
+from tests import engine_archive
 from tests.firewalled import CACHE
 
 ROOT = Path(__file__).parent.parent
@@ -104,17 +103,5 @@ def image_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def static_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """docker-26.1.5.tgz as upstream packs it, from the packages of the Debian 13 bundle."""
-    work = tmp_path_factory.mktemp("archive")
-    bundle = BundleCache(CACHE / "bundles").get("docker-debian-13")
-    subprocess.run(["tar", "-xf", str(bundle.path), "-C", str(work)], check=True)
-    for name, _ in bundle.files:
-        if re.search(r"/(docker|containerd|runc|tini)", name):
-            subprocess.run(["dpkg-deb", "-x", str(work / name), str(work / "root")], check=True)
-    path = work / "docker-26.1.5.tgz"
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
-        for program, place in archives.PROGRAMS.items():
-            tar.add(work / "root" / place, f"docker/{program}")
-    shutil.rmtree(work / "root")
-    return path
+def static_archive() -> Path:
+    return CACHE / engine_archive.FOLDER / engine_archive.NAME

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.test_system import variables
 from tests.e2e.testbed import Bed
 from tests.hosts import NAME, Host, HostBed
 
@@ -57,7 +56,7 @@ def forget_containers(host: Host) -> None:
 
 def run_container(bed: Bed, name: str, docker: str, image_tar: Path) -> None:
     """By the docker program, pointed there as a user does it."""
-    env = variables(bed, name)
+    env = bed.variables(name)
     assert bed.run(docker, "import", str(image_tar), "box", env=env).returncode == 0
     ran = bed.run(docker, "run", "--rm", "--network", "none", "box", "/bin/echo", "hi", env=env)
     assert ran.stdout == "hi\n", ran.stderr

@@ -61,8 +61,8 @@ class Use:
         assert place.machine("ssh", worker, started).stdout == before
 
 
-class MachineLife(Use):
-    """With the restarts of one that keeps its address."""
+class Stopped(Use):
+    """With the certificates and the stop of one that keeps its address."""
 
     disk_gib: ClassVar[int | None] = None
     """What its disk grows to, where that can be seen in the guest."""
@@ -101,12 +101,21 @@ class MachineLife(Use):
         if self.disk_gib:
             assert self.disk_gib - 2 <= int(disk_size.rstrip("G")) <= self.disk_gib
 
+
+class MachineLife(Stopped):
+    """With a restart, too."""
+
     def test_it_restarts(self, place: Bed, worker: str) -> None:
-        url = place.machine("url", worker).stdout
-        boot = place.machine("ssh", worker, "cat /proc/sys/kernel/random/boot_id").stdout
-        restarted = place.machine("restart", worker)
-        assert restarted.returncode == 0, restarted.stderr
-        assert place.machine("url", worker).stdout == url
-        assert place.machine("config", worker).returncode == 0
-        again = place.machine("ssh", worker, "cat /proc/sys/kernel/random/boot_id").stdout
-        assert again != boot
+        restart(place, worker)
+
+
+def restart(place: Bed, worker: str) -> None:
+    """It keeps its address, and it is another boot."""
+    url = place.machine("url", worker).stdout
+    boot = place.machine("ssh", worker, "cat /proc/sys/kernel/random/boot_id").stdout
+    restarted = place.machine("restart", worker)
+    assert restarted.returncode == 0, restarted.stderr
+    assert place.machine("url", worker).stdout == url
+    assert place.machine("config", worker).returncode == 0
+    again = place.machine("ssh", worker, "cat /proc/sys/kernel/random/boot_id").stdout
+    assert again != boot

@@ -8,27 +8,78 @@ import re
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from machine.workflows.create import STEPS
-from tests.e2e.testbed import SystemBed
+from tests.e2e.testbed import CACHE, SystemBed
 
 pytestmark = pytest.mark.e2e
 
 NAMES = [name for name, _, _ in STEPS if name != "layer"]  # it has nothing to do here
 
 
-def test_killed_at_every_step_it_is_resumed(bed: SystemBed) -> None:
-    words: tuple[str, ...] = ("create", "-d", "libvirt", "--no-layers", "phoenix")
-    for step in NAMES:
-        bed.killed_at(step, *words)
-        words = ("create", "--resume", "phoenix")
-        assert bed.machine("ls", "-q").stdout == "phoenix\n"
-    ended = bed.machine(*words)
+@pytest.fixture(scope="module")
+def static_cache(bed: SystemBed) -> Path:
+    """The images that are there, and no bundles yet."""
+    own = bed.folder / "static-cache"
+    own.mkdir()
+    (own / "images").symlink_to(CACHE / "images")
+    return own
+
+
+@pytest.fixture(scope="module")
+def static(bed: SystemBed) -> str:
+    """A template."""
+    path = bed.folder / "static.toml"
+    path.write_text('base = ["debian-13"]\nbundle = "static"\n')
+    return str(path)
+
+
+def test_without_a_static_bundle_nothing_is_made_and_it_says_what_to_type(
+    bed: SystemBed, static_cache: Path, static: str
+) -> None:
+    with bed.using(static_cache):
+        refused = bed.machine("create", "-d", "libvirt", "-t", static, "early")
+    assert refused.returncode == 3
+    assert "There is no static bundle of docker" in refused.stderr
+    assert "machine bundle build docker --kind static --from https://" in refused.stderr
+    assert bed.machine("ls", "-q").stdout == ""
+
+
+def test_killed_at_every_step_it_is_resumed(
+    bed: SystemBed,
+    static_cache: Path,
+    static: str,
+    static_archive: Path,
+    docker: str,
+    image_tar: Path,
+) -> None:
+    """Its engine comes from a static archive, by the attached disk (over SSH, and packages:
+    tests/integration/test_static_bundle.py)."""
+    with bed.using(static_cache):
+        made = ("bundle", "build", "docker", "--kind", "static", "--from", str(static_archive))
+        built = bed.machine(*made)
+    assert built.returncode == 0, built.stderr
+    words: tuple[str, ...] = ("create", "-d", "libvirt", "-t", static, "--no-layers", "phoenix")
+    with bed.using(static_cache):
+        for step in NAMES:
+            bed.killed_at(step, *words)
+            words = ("create", "--resume", "phoenix")
+            assert bed.machine("ls", "-q").stdout == "phoenix\n"
+        ended = bed.machine(*words)
     assert ended.returncode == 0, ended.stderr
     assert bed.machine("config", "phoenix").returncode == 0
     assert bed.machine("ssh", "phoenix", "hostname").stdout == "phoenix\n"
+    dockerd = bed.machine("ssh", "phoenix", "sudo readlink /proc/$(pgrep -x dockerd)/exe").stdout
+    assert dockerd == "/usr/local/libexec/machine/docker/26.1.5/dockerd\n"
+    env = bed.variables("phoenix")
+    imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
+    assert imported.returncode == 0, imported.stderr
+    options = ("run", "-i", "--rm", "--init", "-p", "8080:80", "hello", "cat")
+    ran = bed.run(docker, *options, stdin="from here\n", env=env)
+    assert (ran.returncode, ran.stdout) == (0, "from here\n"), ran.stderr
     again = bed.machine(*words)
     assert again.returncode == 1
     assert "nothing to resume" in again.stderr
@@ -56,10 +107,10 @@ def bases(bed: SystemBed) -> set[str]:
 
 
 def test_several_at_once_on_an_empty_store(bed: SystemBed) -> None:
-    """One authority, one network, one layer and one upload of it, four machines that work."""
+    """One authority, one network, one layer and one upload of it, three machines that work."""
     before = bases(bed)
     env = {"MACHINE_STORAGE_PATH": str(bed.folder / "several")}
-    names = [f"several{number}" for number in range(1, 5)]
+    names = [f"several{number}" for number in range(1, 4)]
     made = bed.machine("create", "-d", "libvirt", *names, env=env, timeout=1500)
     assert made.returncode == 0, made.stderr
     listed = json.loads(bed.machine("ls", "--output", "json", env=env).stdout)["data"]
@@ -67,9 +118,9 @@ def test_several_at_once_on_an_empty_store(bed: SystemBed) -> None:
     assert all(row["engine_version"] for row in listed), listed
     assert len({row["url"] for row in listed}) == len(names)
     bed.machine("ssh", names[0], "echo from the first > letter", env=env)
-    sent = bed.machine("scp", "-q", f"{names[0]}:letter", f"{names[3]}:", env=env)
+    sent = bed.machine("scp", "-q", f"{names[0]}:letter", f"{names[2]}:", env=env)
     assert sent.returncode == 0, sent.stderr
-    assert bed.machine("ssh", names[3], "cat letter", env=env).stdout == "from the first\n"
+    assert bed.machine("ssh", names[2], "cat letter", env=env).stdout == "from the first\n"
     authorities = {
         (bed.folder / "several" / "machines" / name / "ca.pem").read_bytes() for name in names
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -38,16 +37,8 @@ def worker(bed: SystemBed, before: set[str]) -> str:
     return "worker1"
 
 
-def variables(bed: Bed, name: str) -> dict[str, str]:
-    """What a shell has after eval "$(machine env NAME)"."""
-    shown = bed.machine("env", "--shell", "bash", name)
-    assert shown.returncode == 0, shown.stderr
-    words = shlex.split(shown.stdout, comments=True)
-    return dict(word.split("=", 1) for word in words if "=" in word)
-
-
 def test_a_container_runs(bed: SystemBed, worker: str, docker: str, image_tar: Path) -> None:
-    env = variables(bed, worker)
+    env = bed.variables(worker)
     imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
     assert imported.returncode == 0, imported.stderr
     ran = bed.run(docker, "run", "-i", "--rm", "hello", "cat", stdin="from here\n", env=env)
@@ -283,7 +274,7 @@ def test_debian_12_with_engine_options(bed: SystemBed, docker: str, image_tar: P
         *("--engine-insecure-registry", "r.example:5000", "old"),
     )
     assert made.returncode == 0, made.stderr
-    env = variables(bed, "old")
+    env = bed.variables("old")
     form = "{{range .Labels}}{{.}} {{end}}{{.LoggingDriver}} {{json .RegistryConfig.Mirrors}}"
     info = bed.run(docker, "info", "-f", form, env=env)
     wanted = ["provider=libvirt", "tier=web", "local", '["https://m.example/"]']

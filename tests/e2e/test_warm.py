@@ -16,8 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from machine.layers import LayerCache
-from tests.e2e.life import MachineLife
-from tests.e2e.test_system import variables
+from tests.e2e.life import Stopped, restart
 from tests.e2e.testbed import Bed, SystemBed
 
 pytestmark = pytest.mark.e2e
@@ -132,7 +131,7 @@ def clones(warm: SystemBed, before: set[str]) -> dict[str, Clone]:
     assert cold.returncode == 0, cold.stderr
     found = {}
     for name in (*NAMES, COLD):
-        found[name] = Clone(warm, name, variables(warm, name))
+        found[name] = Clone(warm, name, warm.variables(name))
         found[name].facts = found[name].learn()
     return found
 
@@ -301,8 +300,7 @@ def test_pruning_leaves_what_they_are_backed_by(
 def test_a_boot_changes_nothing_of_it(clones: Mapping[str, Clone]) -> None:
     """Whoever reads its name, its id and its keys from the disk finds what its memory has."""
     clone = clones[NAMES[0]]
-    restarted = clone.bed.machine("restart", clone.name)
-    assert restarted.returncode == 0, restarted.stderr
+    restart(clone.bed, clone.name)
     again = clone.learn()
     for key in ("random", "time", "bridge"):
         assert again.pop(key) != clone.facts[key]
@@ -310,7 +308,7 @@ def test_a_boot_changes_nothing_of_it(clones: Mapping[str, Clone]) -> None:
     assert again == {key: clone.facts[key] for key in again}
 
 
-class TestLife(MachineLife):
+class TestLife(Stopped):  # it was restarted above
     @pytest.fixture
     def place(self, warm: SystemBed) -> Bed:
         return warm

@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,13 @@ class Bed:
             cwd="/",
             check=False,
         )
+
+    def variables(self, name: str) -> dict[str, str]:
+        """What a shell has after eval "$(machine env NAME)"."""
+        shown = self.machine("env", "--shell", "bash", name)
+        assert shown.returncode == 0, shown.stderr
+        words = shlex.split(shown.stdout, comments=True)
+        return dict(word.split("=", 1) for word in words if "=" in word)
 
     def popen(self, *words: str, stderr: IO[str] | None = None) -> subprocess.Popen[str]:
         """The tool in the background, its standard output to read."""

@@ -12,7 +12,6 @@ from typing import Final
 import pytest
 
 from machine.model import GuestFile
-from tests.e2e.test_system import variables
 from tests.hosts import OPENRC, Host, HostBed
 from tests.openrc_image import USER
 
@@ -79,7 +78,7 @@ def test_an_engine_is_installed_and_runs_a_container(
     assert built.returncode == 0, built.stderr
     made = host.bed.create(NAME, "--engine-env", "SEEN=by the daemon")
     assert made.returncode == 0, made.stderr
-    env = variables(host.bed, NAME)
+    env = host.bed.variables(NAME)
     imported = host.bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hi", env=env)
     assert imported.returncode == 0, imported.stderr
     ran = host.bed.run(docker, "run", "-i", "--rm", "hi", "cat", stdin="from here\n", env=env)
