@@ -24,7 +24,7 @@ class Shell:
     """What a reader has in front of him: one folder, and the variables of the commands before."""
 
     def __init__(self, bed: SystemBed, folder: Path, docker: str) -> None:
-        self.bed, self.folder = bed, folder
+        self.bed, self.folder, self.before = bed, folder, bed.inventory()
         programs = folder / "bin"
         programs.mkdir(parents=True)
         made = CACHE / nginx_image.FOLDER / nginx_image.NAME
@@ -83,8 +83,7 @@ def test_one_whose_clock_differs_is_left_outside(shell: Shell) -> None:
 
 def test_the_end_of_the_lesson(shell: Shell) -> None:
     test_the_lesson(shell, "The end")
-    for name in ("m1", "w1", "w2"):
-        assert shell.bed.left_of(name) == ""
+    assert shell.bed.inventory() == shell.before
 
 
 PRINTED = {
