@@ -59,9 +59,7 @@ def run(
     program that is not there (code 127); TimedOut when it had to be killed.
     """
     words = tuple(str(word) for word in argv)
-    found = which(words[0])
-    if found is None:
-        raise CommandFailed(f"The program {words[0]} is not installed", code=127)
+    found = _found(words[0])
     try:
         done = subprocess.run(
             [found, *words[1:]],
@@ -103,9 +101,7 @@ class Pipe:
 def pipe(*argv: str) -> Pipe:
     """Start a program whose standard input and output are the other end of a socket. Raises
     CommandFailed for one that is not there."""
-    found = which(argv[0])
-    if found is None:
-        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    found = _found(argv[0])
     ours, its = socket.socketpair()
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the pipe
     with its:
@@ -119,9 +115,7 @@ def pipe(*argv: str) -> Pipe:
 def attached(argv: Sequence[str]) -> int:
     """Run a program that has this one's terminal until it ends; answers its code. Raises
     CommandFailed for one that is not there."""
-    found = which(argv[0])
-    if found is None:
-        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    found = _found(argv[0])
     return subprocess.run([found, *argv[1:]], check=False).returncode
 
 
@@ -130,9 +124,7 @@ def foreground(*argv: str, env: Mapping[str, str | None]) -> int:
     affair; when we are told to end, or lose the terminal, it is told so, and we go on when it has
     ended. None in ``env`` unsets. Called in the main thread. Raises CommandFailed for a program that
     is not there."""
-    found = which(argv[0])
-    if found is None:
-        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    found = _found(argv[0])
     full = {**os.environ, **{name: value for name, value in env.items() if value is not None}}
     for name in [name for name, value in env.items() if value is None]:
         full.pop(name, None)
@@ -153,10 +145,14 @@ def foreground(*argv: str, env: Mapping[str, str | None]) -> int:
 
 def replace_process(argv: Sequence[str]) -> NoReturn:
     """Become another program (interactive ssh). Returns never, or raises CommandFailed."""
-    found = which(argv[0])
-    if found is None:
-        raise CommandFailed(f"The program {argv[0]} is not installed", code=127)
+    found = _found(argv[0])
     os.execv(found, list(argv))
+
+
+def _found(program: str) -> str:
+    if path := which(program):
+        return path
+    raise CommandFailed(f"The program {program} is not installed", code=127)
 
 
 def _text(raw: bytes) -> str:
