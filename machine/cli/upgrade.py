@@ -42,16 +42,31 @@ def upgrade(
     parallel: context.Parallel = None,
     output_format: context.Output = "text",
 ) -> None:
-    """Install a newer engine, and go back to the old one if it does not answer."""
+    """Install a newer engine, and go back to the old one if it does not answer.
+
+    Members of a Swarm hand their tasks to others first, and are upgraded one after the other.
+    """
+    from machine.workflows import rolling
     from machine.workflows import upgrade as workflow
 
     wish = wished(bundle, options or (), labels or ())
     wanted = context.several(names)
     emit = progress.sink(as_json=context.is_json(output_format), prefix=len(wanted) > 1)
     store = context.store()
+    members = {name for name in wanted if store.load(name).ours.swarm}
     progress.run(
-        {name: partial(workflow.upgrade, store, name, emit, wish=wish, yes=yes) for name in wanted},
-        parallel=parallel,
+        {
+            name: partial(
+                rolling.one if name in members else workflow.upgrade,
+                store,
+                name,
+                emit,
+                wish=wish,
+                yes=yes,
+            )
+            for name in wanted
+        },
+        parallel=1 if members else parallel,
         done=lambda name, outcome: output.say(f"{name}: {outcome.told}"),
         left=lambda name: f"Go on with: machine upgrade {name}",
     )

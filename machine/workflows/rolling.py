@@ -15,7 +15,7 @@ from machine.host import Host
 from machine.store import Store
 from machine.swarm import Node, Role
 from machine.workflows import departure, managers, quorum, swarm
-from machine.workflows.upgrade import Wish, upgrade_host
+from machine.workflows.upgrade import Outcome, Wish, upgrade_host
 
 BACK_TIMEOUT: Final = 180
 """Seconds for a node whose engine answers to be a member again; a new leader is chosen in some 10."""
@@ -45,7 +45,8 @@ def upgrade(store: Store, name: str, emit: Emit = ignore, *, wish: Wish, yes: bo
         machine = _next(store, name, left)
         left.remove(machine)
         try:
-            _one(store, machine, emit, wish, yes=yes)
+            outcome = one(store, machine, emit, wish=wish, yes=yes)
+            Reporter(emit, machine).note(outcome.told)
         except MachineError as exc:
             exc.hint = _stopped(exc.hint, machine, left)
             raise
@@ -94,7 +95,9 @@ def _begun(store: Store, names: Mapping[str, str]) -> set[str]:
     return {node for node, name in names.items() if store.load(name).ours.drained}
 
 
-def _one(store: Store, name: str, emit: Emit, wish: Wish, *, yes: bool) -> None:
+def one(store: Store, name: str, emit: Emit = ignore, *, wish: Wish, yes: bool = False) -> Outcome:
+    """``upgrade_host`` for one member: others take its tasks before, and it is back among them
+    afterwards. Two managers at once are its caller's affair."""
     with store.lock(name, wait=5):
         host = managers.seated(store, name, emit)
         host.require_ours()
@@ -110,7 +113,7 @@ def _one(store: Store, name: str, emit: Emit, wish: Wish, *, yes: bool) -> None:
                 departure.stand_in(store, host)
             raise
         departure.stand_in(store, host)
-        host.report.note(outcome.told)
+        return outcome
 
 
 def _come_back(store: Store, host: Host) -> None:

@@ -102,6 +102,15 @@ def test_what_is_so_is_passed_over(bed: HostBed) -> None:
     assert "Moving its tasks" not in again.stderr
 
 
+def test_one_alone_hands_its_tasks_over_as_well(bed: HostBed) -> None:
+    done = bed.machine("upgrade", "w1", "--engine-label", "tier=own")
+    assert done.returncode == 0, done.stderr
+    assert "Moving its tasks" in done.stderr
+    assert "w1: changed, and still" in done.stderr
+    assert [tier(bed, name) for name in NAMES] == ["tier=gold", "tier=own", "tier=gold"]
+    assert availabilities(bed) == {"active"}
+
+
 def test_one_that_is_refused_takes_tasks_as_before(bed: HostBed) -> None:
     refused = upgrade(bed, "--engine-opt", "nosuch=1")
     assert refused.returncode == 1
