@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.testbed import of_process
 from tests.hosts import HostBed
-from tests.integration.test_swarm import _has_image, docker, eventually, run, seats
+from tests.integration.test_swarm import _has_image, docker, eventually, seats
 
 NAMES = ("m1", "w1", "w2")
 SERVE = "while :; do busybox sleep 1; done; : rolling-"
@@ -52,13 +52,14 @@ class Counter:
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostBed]:
     with HostBed(tmp_path_factory.mktemp("rolling") / "roll", *NAMES) as made:
+        first = made.create("m1", "--swarm-manager")
+        assert "m1 is the manager of a new Swarm" in first.stderr
         with ThreadPoolExecutor() as pool:
-            for done in pool.map(made.create, NAMES):
-                assert done.returncode == 0, done.stderr
+            joining = [pool.submit(made.create, name, "--swarm-join", "m1") for name in NAMES[1:]]
+        for each in joining:
+            assert "is a worker of the Swarm of m1" in each.result().stderr
         for name in NAMES:
             _has_image(made, name)
-        run(made, "swarm", "init", "m1")
-        run(made, "swarm", "join", "w1", "w2", "--to", "m1")
         create = ("service", "create", "--quiet", "--no-resolve-image", "--replicas", "3")
         task = ("tiny", "sh", "-c", f"{SERVE}{made.namespace}")
         docker(made, "m1", *create, "--stop-grace-period", "1s", "--name", "web", *task)
