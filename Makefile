@@ -12,8 +12,7 @@ demo:  ## a container on a VM that is made in front of you
 	@.ci/demo
 
 test: root setup lint  ## everything, real VMs included
-	$(PYTHON) -m pytest -n 2 --dist loadscope tests/unit tests/integration
-	$(PYTHON) -m pytest tests/e2e
+	$(PYTHON) -m pytest -n 2
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "Tests on real VMs make network namespaces of their own," \

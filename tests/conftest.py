@@ -9,9 +9,11 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from machine import registry
 from machine.runtime.bundle import BundleCache
@@ -22,6 +24,19 @@ ROOT = Path(__file__).parent.parent
 
 hypothesis.settings.register_profile("machine", deadline=None)  # a timing is never a test
 hypothesis.settings.load_profile("machine")
+
+
+class VmsTogether(LoadScopeScheduling):  # type: ignore[misc]
+    """Of several workers one has all tests on VMs, in their order: these wait much, and two VMs at a
+    time gain nothing on two processors. The others share the rest, a module each."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "e2e" if nodeid.startswith("tests/e2e/") else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> VmsTogether:
+    return VmsTogether(config, log)
 
 
 @pytest.fixture(autouse=True)

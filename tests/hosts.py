@@ -91,6 +91,9 @@ chmod 755 "$0/usr/sbin/policy-rc.d"
 chroot "$0" sh -c 'dpkg --install /var/tmp/packages/*.deb >/dev/null'
 rm -r "$0/usr/sbin/policy-rc.d" "$0"/var/tmp/*
 """
+PATIENT: Final = b"IgnoreUnknown PerSourcePenalties\nPerSourcePenalties no\n"
+"""OpenSSH 9.8 and later shut out who looks at them too often without a login: more than 15 times in as
+many seconds, which tests do here."""
 UNUSED: Final = (
     *("systemd-growfs-root.service", "systemd-growfs@-.service"),  # of systemd 257 and 252
     "systemd-remount-fs.service",
@@ -289,7 +292,8 @@ exec sleep infinity
         sudoers = GuestFile(
             "/etc/sudoers.d/machine", f"{self.user} ALL=(ALL:ALL) ALL\n".encode(), 0o440
         )
-        return (*unused, *((sudoers,) if self.password else ()))
+        sshd = GuestFile("/etc/ssh/sshd_config.d/00-tests.conf", PATIENT)
+        return (*unused, sshd, *((sudoers,) if self.password else ()))
 
     def create(
         self, name: str, *words: str, env: Mapping[str, str] | None = None

@@ -15,6 +15,9 @@ from machine.model import State
 from machine.store import Store
 from machine.swarm import Membership, Node, Role, Swarm
 
+ANSWER_TIMEOUT: Final = 10
+"""Seconds for one answer. A manager without a leader keeps its client waiting for some time; another
+took 2.5 s for its first list of nodes under emulation."""
 ROLE_TIMEOUT: Final = 120
 """Seconds until a node plays a role that it was given; some 10 were seen under emulation."""
 
@@ -61,7 +64,7 @@ def managed(store: Store, name: str, *, besides: str = "") -> Iterator[Lead]:
 
 def _asked(host: Host, stack: ExitStack) -> Lead | str:
     """Its view of the Swarm, if it is a manager; else what it is."""
-    swarm = stack.enter_context(host.swarm(timeout=20))
+    swarm = stack.enter_context(host.swarm(timeout=ANSWER_TIMEOUT))
     now = swarm.membership()
     if now.is_manager and now.cluster:
         return Lead(host, swarm, now.cluster, swarm.nodes())
