@@ -167,8 +167,13 @@ class VBoxManage:
         self._ask("modifymedium", "disk", path, "--resize", str(size_mib), timeout=LONG)
 
     def close_medium(self, kind: str, medium: str | Path, *, delete: bool) -> None:
-        """``kind`` is disk or dvd; twice is fine."""
-        self._unless(NOT_FOUND, "closemedium", kind, medium, *(["--delete"] if delete else []))
+        """``kind`` is disk or dvd; twice is fine. An id that is not known (any more) is taken for a
+        file's name by VBoxManage 7.2, which finds that it is none."""
+        try:
+            self._unless(NOT_FOUND, "closemedium", kind, medium, *(["--delete"] if delete else []))
+        except VBoxFailed as exc:
+            if "is not fully qualified" not in exc.brief:
+                raise
 
     # Power
 
