@@ -41,7 +41,7 @@ class Vm:
 
     folder: Path
     image: Path
-    address: str = ""
+    public: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -56,7 +56,7 @@ class Vm:
 
     def boot(self, address: str) -> None:
         """The address moves to where the VM is, as Amazon moves it."""
-        self.address = address
+        self.public = address
         subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
         forward = ",".join(f"hostfwd=tcp:{address}:{port}-:{port}" for port in (22, 2376))
         (self.folder / "monitor").unlink(missing_ok=True)
@@ -102,7 +102,7 @@ class Vm:
 
     def leave(self) -> None:
         self.process = None
-        subprocess.run(["ip", "address", "del", f"{self.address}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "address", "del", f"{self.public}/32", "dev", "lo"], check=True)
 
 
 class Inside(HostBed):
@@ -209,12 +209,15 @@ class Region:
         for each in instances(self.ec2):
             identifier, state = each["InstanceId"], each["State"]["Name"]
             one = self.behind.get(identifier) or self.make(each)
-            if state == "running" and not one.runs:
-                one.boot(each["PublicIpAddress"])
-            elif state == "stopped":
-                one.shut_down()
-            elif state == "terminated":
+            address = each.get("PublicIpAddress", "")
+            if state == "terminated":
                 one.end()
+                continue
+            # Another address: it was stopped and started since it was looked at.
+            if state == "stopped" or (state == "running" and one.runs and address != one.public):
+                one.shut_down()
+            if state == "running" and not one.runs:
+                one.boot(address)
 
     def make(self, instance: dict[str, Any]) -> Vm | Instance:
         identifier = instance["InstanceId"]
