@@ -286,7 +286,7 @@ def test_the_pictures_in_the_documentation_are_of_this_screen() -> None:
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostBed]:
-    with HostBed(tmp_path_factory.mktemp("top") / "hosts", "m1", "w1") as bed:
+    with HostBed(tmp_path_factory.mktemp("top") / "watched", "m1", "w1") as bed:
         creates = [
             subprocess.Popen(
                 [*bed.inside(), *bed.tool(), "create", *host.options, name],
