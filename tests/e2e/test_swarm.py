@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,20 @@ pytestmark = pytest.mark.e2e
 HEADING = re.compile(r"(?m)^## ")
 LESSON = nginx_image.LESSON.partition("# What keeps a Swarm whole")[0]
 STEPS = {part.partition("\n")[0]: nginx_image.commands(part) for part in HEADING.split(LESSON)[1:]}
+
+HOLDS = {
+    *("pid namespace", "net namespace", "mount namespace", "uts namespace", "ipc namespace"),
+    *("cgroup namespace", "memory limit", "CPU limit", "union file system", "copy on write"),
+    *("veth pair", "bridge", "address from the pool", "default route", "DNS between containers"),
+    *("overlay network", "service address", "routing mesh"),
+}
+LEFT = """
+sudo docker ps --all --quiet
+sudo docker images --quiet
+sudo docker service ls --quiet
+sudo docker network ls --quiet --filter label=machine.check
+"""
+"""What a check could leave behind."""
 
 
 class Shell:
@@ -79,6 +94,22 @@ def test_one_whose_clock_differs_is_left_outside(shell: Shell) -> None:
     assert run("ssh", "w2", "sudo date -s '-100 days'").returncode == 0
     joined = run("swarm", "join", "w2", "--to", "m1")
     assert joined.returncode == 0, joined.stderr
+
+
+def test_what_lies_under_a_container_holds_on_a_manager(shell: Shell) -> None:
+    """Limits and a Swarm's networks need a kernel of their own."""
+    before = shell.bed.machine("ssh", "m1", LEFT)
+    assert before.returncode == 0, before.stderr
+    shown = shell.bed.machine("check", "--output", "json", "m1")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    found = {each["name"]: each for each in json.loads(shown.stdout)["data"]}
+    assert {name for name, each in found.items() if each["outcome"] == "ok"} == HOLDS, shown.stdout
+    assert found["user namespace"]["outcome"] == "not applicable"
+    assert any("oom_kill grew by 1" in line for line in found["memory limit"]["evidence"])
+    mesh = found["routing mesh"]["evidence"]
+    assert any(line.startswith("asked from here") and "this is" in line for line in mesh)
+    left = shell.bed.machine("ssh", "m1", LEFT)
+    assert set(left.stdout.split()) <= set(before.stdout.split())
 
 
 def test_the_end_of_the_lesson(shell: Shell) -> None:
