@@ -23,7 +23,7 @@ CREATE = ("create", "-d", "amazonec2")
 ON_HOST = (*CREATE, "--amazonec2-tags", "is,host")
 ON_VM = (*CREATE, "--amazonec2-tags", "is,vm")
 BEFORE_LOGIN = ("preflight", "keys", "vm", "boot")
-AFTER_LOGIN = ("system", "install", "configure", "start", "verify", "settle")
+AFTER_LOGIN = ("system", "install", "configure", "start", "verify")  # settle is over at once
 
 
 class RegionBed(Bed):
