@@ -19,7 +19,8 @@ from machine.images import ImageCache
 from machine.layers import Layer, LayerCache, LayerKind
 from machine.model import Image
 from machine.runtime.bundle import Bundle, BundleCache
-from tests.e2e.testbed import CACHE, SystemBed
+from tests.artefact import CACHE
+from tests.e2e.testbed import SystemBed
 
 IMAGE, BUNDLE = "debian-13", "docker-debian-13"
 AT_ONCE = 5

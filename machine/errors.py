@@ -49,6 +49,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
+def lines(*parts: str) -> str:
+    """Those that say something, below each other: of a hint, or of details."""
+    return "\n".join(part for part in parts if part)
+
+
 class MachineError(Exception):
     """A failure that is told to the user without a traceback.
 
@@ -247,8 +252,11 @@ class SwarmUnreachable(EngineError):
         super().__init__(
             f'No manager of the Swarm of "{name}" answers',
             details="\n".join(answers),
-            hint="Start its managers. Are too many of them lost for good, one that is left can go on "
-            "alone: machine swarm recover MANAGER",
+            hint=lines(
+                "Most of its managers are on: they choose a leader within half a minute, ask again",
+                "Some are off: machine start MANAGER",
+                "Too many are lost for good: one that is left can go on alone by machine swarm recover",
+            ),
         )
 
 

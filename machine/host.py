@@ -95,7 +95,12 @@ class Host:
     @property
     def is_changed(self) -> bool:
         """Whether anything is changed on it: not on what is only registered."""
-        return self.driver.source is not Source.ENGINE and self.setup is not Setup.REGISTER
+        return self.has_login and self.setup is not Setup.REGISTER
+
+    @property
+    def has_login(self) -> bool:
+        """Whether anybody can log in to it: not where only its engine is known."""
+        return self.driver.source is not Source.ENGINE
 
     def state(self) -> State:
         return self.driver.state()
@@ -153,9 +158,17 @@ class Host:
                 hint=f"To have its engine set up: machine rm {self.name}, then create it with --adopt",
             )
 
+    def require_complete(self) -> None:
+        """Raises HostError while its create has not ended."""
+        if not self.block.journal.finished:
+            raise HostError(
+                f'The create of "{self.name}" has not ended',
+                hint=f"machine create --resume {self.name}",
+            )
+
     def require_login(self) -> None:
         """Raises GuestError for one that only the engine is known of."""
-        if self.driver.source is Source.ENGINE:
+        if not self.has_login:
             raise GuestError(
                 f'No login to "{self.name}" is known: only its engine is',
                 hint="The generic driver knows hosts by their SSH",

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from machine import files
 from machine import record as records
-from machine.errors import BadName, HostBusy, HostExists, HostNotFound, RecordDamaged, StoreError
+from machine.errors import (
+    BadName,
+    HostBusy,
+    HostExists,
+    HostNotFound,
+    MachineError,
+    RecordDamaged,
+    StoreError,
+)
 from machine.paths import MachineFolder, StoreFolder, store_root
 from machine.record import Record
 
@@ -85,6 +93,17 @@ class Store:
         loaded = records.parse(name, text)
         loaded.place(self.folders)
         return loaded
+
+    def ours(self) -> Iterator[Record]:
+        """What can be read, of machines that this tool made. What is wrong with others is said by
+        who lists them."""
+        for name in self.names():
+            try:
+                record = self.load(name)
+            except MachineError:
+                continue
+            if record.block is not None:
+                yield record
 
     def reserve(self, record: Record) -> None:
         """The first write of a new machine. Raises HostExists if the name is taken."""

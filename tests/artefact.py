@@ -12,6 +12,8 @@ from typing import Final
 from machine.image_build import apt_mirror, call
 
 TRIXIE: Final = tuple(f"{suite} main" for suite in ("trixie", "trixie-updates"))
+CACHE: Final = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "machine")
+"""Where it all lies; taken before a test changes HOME."""
 BARE: Final = tuple(
     f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")
 )

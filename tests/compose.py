@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from pathlib import Path
@@ -12,11 +11,10 @@ from machine import command
 from machine.paths import cache_root
 from machine.runtime.bundle import packages
 from tests import artefact
+from tests.artefact import CACHE
 
 NAME: Final = "docker-compose"
 FOLDER: Final = "test-programs"
-CACHE: Final = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "machine")
-"""Taken before a test changes HOME."""
 PROGRAM: Final = CACHE / FOLDER / NAME
 PLUGINS: Final = "usr/libexec/docker/cli-plugins"
 

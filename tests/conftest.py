@@ -18,25 +18,28 @@ from xdist.scheduler import LoadScopeScheduling
 from machine import registry
 from machine.runtime.bundle import BundleCache
 from tests import engine_archive
-from tests.firewalled import CACHE
+from tests.artefact import CACHE
 
 ROOT = Path(__file__).parent.parent
+SYSTEM = "tests/e2e/system/"
 
 hypothesis.settings.register_profile("machine", deadline=None)  # a timing is never a test
 hypothesis.settings.load_profile("machine")
 
 
-class VmsTogether(LoadScopeScheduling):  # type: ignore[misc]
-    """Of several workers one has all tests on VMs, in their order: these wait much, and two VMs at a
-    time gain nothing on two processors. The others share the rest, a module each."""
+class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]
+    """A worker has a module at a time, and one of them all of libvirt's system mode: one libvirt with
+    its layers is behind that, and it takes longest. What is on VMs comes first, by its name."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "e2e" if nodeid.startswith("tests/e2e/") else nodeid.partition("::")[0]
+        module = nodeid.partition("::")[0]
+        return SYSTEM if module.startswith(SYSTEM) else module
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> VmsTogether:
-    return VmsTogether(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst:
+    config.option.loadscopereorder = False  # it goes by the number of tests
+    return LongestFirst(config, log)
 
 
 @pytest.fixture(autouse=True)

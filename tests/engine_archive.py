@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from machine.paths import cache_root
-from machine.runtime.bundle import BundleCache
+from machine.runtime.bundle import Bundle, BundleCache
 from tests import archives, artefact
 
 FOLDER: Final = "test-archives"
@@ -24,15 +24,20 @@ def build(target: Path) -> None:
     def make(work: Path) -> Path:
         bundle = BundleCache().get("docker-debian-13")
         subprocess.run(["tar", "-xf", str(bundle.path), "-C", str(work)], check=True)
-        for name, _ in bundle.files:
-            if re.search(r"/(docker|containerd|runc|tini)", name):
-                subprocess.run(["dpkg-deb", "-x", str(work / name), str(work / "root")], check=True)
-        with tarfile.open(work / NAME, "w:gz", compresslevel=1) as tar:
-            for program, place in archives.PROGRAMS.items():
-                tar.add(work / "root" / place, f"docker/{program}")
-        return work / NAME
+        return pack(work / NAME, bundle, work)
 
     artefact.build(target, make)
+
+
+def pack(archive: Path, bundle: Bundle, work: Path) -> Path:
+    """Of the programs of a bundle of packages that is unpacked in ``work``."""
+    for name, _ in bundle.files:
+        if re.search(r"/(docker|containerd|runc|tini)", name):
+            subprocess.run(["dpkg-deb", "-x", str(work / name), str(work / "root")], check=True)
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for program, place in archives.PROGRAMS.items():
+            tar.add(work / "root" / place, f"docker/{program}")
+    return archive
 
 
 if __name__ == "__main__":

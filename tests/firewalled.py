@@ -16,11 +16,10 @@ from typing import Final
 from machine.chroot import ChrootGuest
 from machine.paths import cache_root
 from tests import artefact
+from tests.artefact import CACHE
 
 NAME: Final = "firewalled-debian-13.tar"
 FOLDER: Final = "test-images"
-CACHE: Final = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "machine")
-"""Taken before a test changes HOME."""
 PACKAGES: Final = (
     *("dbus", "firewalld", "iproute2", "iptables", "nftables", "systemd", "ufw"),
     "adduser",  # which comes with sshd, and the engine's packages need

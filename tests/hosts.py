@@ -25,7 +25,9 @@ from machine.model import GuestFile, Identity, Nic
 from machine.paths import cache_root
 from machine.runtime.bundle import BundleCache
 from tests import artefact, foreign_image, openrc_image
-from tests.e2e.testbed import CACHE, Bed
+from tests.artefact import CACHE
+from tests.e2e.testbed import Bed
+from tests.firewalled import INSIDE
 
 NAME: Final = "debian-13"
 OLDER: Final = "debian-12"
@@ -36,10 +38,6 @@ WITH_CLOUD_INIT: Final = f"{NAME}-cloud-init"
 FOLDER: Final = "test-hosts"
 TOOL: Final = "10.79.0.254"
 """Where the tool is, on the hosts' network."""
-INSIDE: Final = (
-    *("env", "-i", "LC_ALL=C.UTF-8"),
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-)
 BOOT: Final = """
 set -eu
 folder=$1 tree=$2 root=$1/root

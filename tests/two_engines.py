@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +14,8 @@ from machine.paths import cache_root
 from machine.runtime.bundle import Bundle, BundleCache
 from machine.runtime.bundle.lock import describe
 from machine.runtime.docker.engine import DockerEngine
-from tests import archives, artefact
-from tests.e2e.testbed import CACHE
+from tests import artefact, engine_archive
+from tests.artefact import CACHE
 
 OLD, NEW = "20.10.24", "26.1.5"
 OLD_PACKAGES, NEW_PACKAGES = "docker-debian-13", "docker-newer"
@@ -71,13 +69,7 @@ def _packages(bundles: Path, theirs: Bundle, name: str, work: Path) -> None:
 
 def _archive(bundles: Path, theirs: Bundle, version: str, work: Path) -> None:
     """docker-VERSION.tgz as upstream packs it, from packages, and a bundle of that."""
-    path, root = work / f"docker-{version}.tgz", work / "root"
-    for name, _ in theirs.files:
-        if re.search(r"/(docker|containerd|runc|tini)", name):
-            subprocess.run(["dpkg-deb", "-x", str(work / name), str(root)], check=True)
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
-        for program, place in archives.PROGRAMS.items():
-            tar.add(root / place, f"docker/{program}")
+    path = engine_archive.pack(work / f"docker-{version}.tgz", theirs, work)
     BundleCache(bundles).build_static(DockerEngine, path, os.uname().machine, Reporter())
 
 

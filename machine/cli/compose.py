@@ -59,7 +59,7 @@ def compose(
     work = workflow.plan(first, arguments, tuple(exclude or ()), wishes, others)
     if not work.project.uses_files:
         raise typer.Exit(work.run())
-    if not work.has_login:
+    if not work.host.has_login:
         output.say(f"No login to {name} is known: no file is sent, and no port is opened here")
         raise typer.Exit(work.run())
     for path in work.foreign():

@@ -128,6 +128,17 @@ def expanded(names: Sequence[str]) -> list[str]:
     return found
 
 
+def pairs(flag: str, words: Sequence[str] | None) -> dict[str, str]:
+    """Of an option that is repeated, KEY=VALUE each. Raises UsageError."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        key, sign, value = word.partition("=")
+        if not key or not sign:
+            raise UsageError(f"{flag} is {word!r}, and must be KEY=VALUE")
+        found[key] = value
+    return found
+
+
 def refuse_swarm(names: list[str] | None) -> None:
     """docker-machine's --swarm: the standalone Swarm that it made is gone."""
     raise MachineError(

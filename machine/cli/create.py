@@ -187,14 +187,15 @@ def _into_swarm(names: Sequence[str], given: dict[str, Any]) -> None:
     store, rest = context.store(), list(names)
     if manager and not to:
         to = rest.pop(0)
-        emit = progress.sink(as_json=as_json)
-        progress.run({to: partial(swarm.init, store, to, emit)}, left=_left_outside)
+        progress.each(store, [to], swarm.init, as_json=as_json, left=_left_outside)
         output.say(f"{to} is the manager of a new Swarm")
     if to and rest:
         role = Role.MANAGER if manager else Role.WORKER
-        emit = progress.sink(as_json=as_json, prefix=len(rest) > 1)
-        progress.run(
-            {name: partial(swarm.join, store, name, emit, to=to, role=role) for name in rest},
+        progress.each(
+            store,
+            rest,
+            partial(swarm.join, to=to, role=role),
+            as_json=as_json,
             parallel=given["parallel"],
             done=lambda name, _: output.say(f"{name} is a {role} of the Swarm of {to}"),
             left=_left_outside,

@@ -12,11 +12,10 @@ import typer
 
 from machine import registry
 from machine.cli import complete, context, output, progress
-from machine.errors import FleetError, UsageError
+from machine.errors import FleetError
 from machine.model import Source
 
 if TYPE_CHECKING:
-    from machine.events import Emit
     from machine.fleet import Fleet
     from machine.workflows.drift import Drift
     from machine.workflows.fleet import Draft
@@ -154,7 +153,7 @@ def drift(
     store, fleet = context.store(), _read(file, sets)
     draft = fleets.plan(store, fleet)
     _notes(draft)
-    emit = progress.sink(as_json=False, prefix=True) if not as_json else _quiet()
+    emit = output.questions if as_json else progress.sink(as_json=False, prefix=True)
     found = progress.run(
         {name: partial(workflow.look, store, draft.requests[name], emit) for name in draft.running},
         parallel=parallel,
@@ -170,22 +169,13 @@ def drift(
 def _read(file: Path, sets: list[str] | None) -> Fleet:
     from machine import fleet
 
-    given: dict[str, str] = {}
-    for word in sets or ():
-        key, sign, value = word.partition("=")
-        if not sign:
-            raise UsageError(f"--set is {word!r}, and must be KEY=VALUE")
-        given[key] = value
+    given = context.pairs("--set", sets)
     if not file.exists():
         raise FleetError(
             f"There is no {file}",
             hint="-f FILE names another one; docs/fleet.md and docs/examples show what one looks like",
         )
     return fleet.read(file, given)
-
-
-def _quiet() -> Emit:
-    return output.questions
 
 
 def _schema() -> None:

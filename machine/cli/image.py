@@ -14,7 +14,7 @@ from machine import catalogue
 from machine.catalogue import Source
 from machine.cli import complete, context, output, progress
 from machine.download import Digest, is_url
-from machine.errors import BadOption, ImageError, ImageNotFound, MachineError, UsageError
+from machine.errors import BadOption, ImageError, ImageNotFound, UsageError
 from machine.events import Reporter
 from machine.images import BUILT, ImageCache
 from machine.model import Image
@@ -246,13 +246,8 @@ def _others(here: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _made_from(digest: str) -> list[str]:
     """Machines of the store whose record names that image."""
-    store = context.store()
-    found = []
-    for name in store.names():
-        try:
-            block = store.load(name).block
-        except MachineError:
-            continue
-        if block is not None and digest and block.image_digest == digest:
-            found.append(name)
-    return found
+    return [
+        record.name
+        for record in context.store().ours()
+        if digest and record.ours.image_digest == digest
+    ]

@@ -124,16 +124,10 @@ def prune(
 
 def _users(store: Store) -> dict[str, list[str]]:
     """Names of machines by the key of a layer that they began with."""
-    from machine.errors import MachineError
-
     users: dict[str, list[str]] = {}
-    for name in store.names():
-        try:
-            block = store.load(name).block
-        except MachineError:
-            continue
-        for key in block.layers if block else ():
-            users.setdefault(key, []).append(name)
+    for record in store.ours():
+        for key in record.ours.layers:
+            users.setdefault(key, []).append(record.name)
     return users
 
 

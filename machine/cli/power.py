@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from machine.cli import context, output, progress
+
+if TYPE_CHECKING:
+    from machine.events import Emit
+    from machine.store import Store
 
 T = TypeVar("T")
 Force = Annotated[bool, typer.Option("--force", "-f", help="power off what does not shut down")]
@@ -126,14 +130,15 @@ def _each(
     aside: Collection[str] = (),
 ) -> None:
     """``aside``: those that hand their tasks to others of their Swarm first."""
-    wanted = context.several(names)
-    emit = progress.sink(as_json=context.is_json(output_format), prefix=len(wanted) > 1)
-    store = context.store()
-    progress.run(
-        {
-            name: partial(work, store, name, emit, **({"aside": True} if name in aside else {}))
-            for name in wanted
-        },
+
+    def job(store: Store, name: str, emit: Emit) -> T:
+        return work(store, name, emit, **({"aside": True} if name in aside else {}))
+
+    progress.each(
+        context.store(),
+        context.several(names),
+        job,
+        as_json=context.is_json(output_format),
         parallel=parallel,
         done=done,
         left=lambda name: f"Look at it with: machine status {name}",

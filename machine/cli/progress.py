@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from machine.cli import output
@@ -18,6 +19,7 @@ from machine.events import Emit, Event, Note, Progress, Question, StepEnded, Ste
 
 if TYPE_CHECKING:
     from machine.cli.live import Display
+    from machine.store import Store
 
 T = TypeVar("T")
 BETWEEN: Final = 3.0
@@ -135,6 +137,23 @@ def run(
     if errors:
         raise _gathered(errors)
     return results
+
+
+def each(
+    store: Store,
+    names: Sequence[str],
+    work: Callable[..., T],
+    *,
+    as_json: bool,
+    parallel: int | None = None,
+    done: Callable[[str, T], None] = lambda name, result: None,
+    left: Callable[[str], str] | None = None,
+) -> dict[str, T]:
+    """``run`` a workflow for every machine: ``work`` is called with the store, a name, and where its
+    events go."""
+    emit = sink(as_json=as_json, prefix=len(names) > 1)
+    jobs = {name: partial(work, store, name, emit) for name in names}
+    return run(jobs, parallel=parallel, done=done, left=left)
 
 
 def _gathered(errors: Mapping[str, BaseException]) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -34,9 +35,10 @@ def resize(
     from machine.workflows import resize as workflow
 
     wanted = Size(cpus, memory, disk, size)
-    emit = progress.sink(as_json=context.is_json(output_format))
-    store = context.store()
-    progress.run(
-        {name: lambda: workflow.resize(store, name, wanted, emit, restart=restart)},
+    progress.each(
+        context.store(),
+        [name],
+        partial(workflow.resize, wanted=wanted, restart=restart),
+        as_json=context.is_json(output_format),
         left=lambda name: f"Look at it with: machine status {name}",
     )

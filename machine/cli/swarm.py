@@ -343,11 +343,7 @@ def _resolved(reference: str) -> str:
 
 
 def _way(address: str, data_path: str, labels: Sequence[str] | None) -> Way:
-    pairs = [text.partition("=") for text in labels or ()]
-    for key, sign, _ in pairs:
-        if not key or not sign:
-            raise UsageError(f"--label is {key!r}, and must be KEY=VALUE")
-    return Way(address, data_path, {key: value for key, _, value in pairs})
+    return Way(address, data_path, context.pairs("--label", labels))
 
 
 def _run(
@@ -357,15 +353,15 @@ def _run(
     now: str = "",
     parallel: int | None = None,
 ) -> None:
-    emit = progress.sink(as_json=context.is_json(output_format), prefix=len(names) > 1)
-    store = context.store()
-
     def done(name: str, result: object) -> None:
         if now:
             output.say(f"{name} {now}")
 
-    progress.run(
-        {name: partial(work, store, name, emit) for name in names},
+    progress.each(
+        context.store(),
+        names,
+        work,
+        as_json=context.is_json(output_format),
         parallel=parallel,
         done=done,
         left=lambda name: f"Look at it with: machine swarm status {name}",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from machine.cli import complete, context, output, progress
-from machine.errors import UsageError
 
 if TYPE_CHECKING:
     from machine.workflows.upgrade import Wish
@@ -76,7 +75,5 @@ def wished(bundle: str, options: Sequence[str], labels: Sequence[str]) -> Wish:
     """Raises UsageError."""
     from machine.workflows.upgrade import Wish
 
-    for label in labels:
-        if not label.partition("=")[0] or "=" not in label:
-            raise UsageError(f"--engine-label is {label!r}, and must be KEY=VALUE")
+    context.pairs("--engine-label", labels)
     return Wish(bundle, tuple(options), tuple(labels))

@@ -16,7 +16,7 @@ from machine.errors import MachineError, PortTaken
 from machine.events import Reporter
 from machine.forward import LOOPBACK, Rule
 from machine.host import Host
-from machine.model import Project, Published, Source
+from machine.model import Project, Published
 from machine.store import Store
 from machine.sync import Outcome, Synced
 from machine.tree import Rules
@@ -49,10 +49,6 @@ class Composition:
     others: Sequence[Host] = ()  # of its Swarm, which have the files, too
     _sending: threading.Lock = field(default_factory=threading.Lock, init=False)
     _warned: set[str] = field(default_factory=set, init=False)
-
-    @property
-    def has_login(self) -> bool:
-        return self.host.driver.source is not Source.ENGINE
 
     @property
     def hosts(self) -> list[Host]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from machine import wait
-from machine.errors import MachineError
+from machine.errors import MachineError, lines
 from machine.host import Host
 from machine.model import Can
 
@@ -45,12 +45,12 @@ def explain(host: Host, details: str) -> str:
     try:
         parts.append(host.driver.explain())
         if Can.CONSOLE not in host.driver.can:
-            return "\n".join(part for part in parts if part)
+            return lines(*parts)
         log, _ = tail(host, TAIL_LINES)
         parts.append(f"Last lines of its console:\n{log}" if log else "Its console is empty.")
     except MachineError as exc:
         parts.append(f"(Its console could not be read: {exc})")
-    return "\n".join(part for part in parts if part)
+    return lines(*parts)
 
 
 def logs(host: Host, lines: int = 500) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from machine.errors import (
     PreflightError,
     TemplateError,
     WarmRefused,
+    lines,
 )
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host, certs_lock
@@ -244,7 +245,7 @@ def _finish(host: Host, *, keep: bool) -> None:
         if not keep:
             _undo(walk, exc)
         else:
-            exc.hint = _hints(
+            exc.hint = lines(
                 exc.hint,
                 f"Go on with: machine create --resume {host.name}\n"
                 f"or remove it with: machine rm {host.name}",
@@ -267,14 +268,10 @@ def _undo(walk: Walk, exc: MachineError) -> None:
             remove.discard(host)
     except MachineError as second:
         said = f"It could not be undone ({second}): machine {command} {host.name}"
-        exc.hint = _hints(exc.hint, said)
+        exc.hint = lines(exc.hint, said)
     else:
         if "vm" in host.block.journal.done or host.block.journal.step == "vm":
-            exc.hint = _hints(exc.hint, "To look into a failed machine: create --keep-on-failure")
-
-
-def _hints(*parts: str) -> str:
-    return "\n".join(part for part in parts if part)
+            exc.hint = lines(exc.hint, "To look into a failed machine: create --keep-on-failure")
 
 
 TITLES: Final = {"vm": "Taking it in", "boot": "Logging in", "settle": "Noting how it is reached"}

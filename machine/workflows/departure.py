@@ -19,9 +19,6 @@ from machine.workflows.managers import Lead
 
 ASK_TIMEOUT: Final = 5
 """Seconds for an engine to say whether it is in a Swarm that no record knows of."""
-SEEN_TIMEOUT: Final = 30
-"""Seconds that a leader gives members to report, before they are down for it (dispatcher heartbeat:
-5 s, and three of them)."""
 DRAIN_TIMEOUT: Final = 300
 """Seconds for the tasks of a node to end: each has its service's stop grace period, 10 s unless it is
 told otherwise."""
@@ -78,11 +75,14 @@ def depart(store: Store, host: Host, *, force: bool = False) -> None:
     """As ``leave``, of a machine that may be off, for a caller that holds its lock."""
     try:
         with managers.managed(store, host.name) as lead:
-            nodes = lead.nodes
-        if not force:
-            quorum.require(nodes, {host.block.node}, stays=False)
-        if any(node.id != host.block.node for node in nodes):
-            _hand_over(store, host)
+            if not force:
+                quorum.require(lead.nodes, {host.block.node}, stays=False)
+            nodes = managers.settled(lead) if len(lead.nodes) > 1 else ()
+            node = next((each for each in nodes if each.id == host.block.node), None)
+            if node and node.state == "ready":
+                drain(host, lead)
+        if node and node.role is Role.MANAGER:
+            _demote(store, host, node)
     except MachineError as exc:
         if not force:
             raise
@@ -196,40 +196,16 @@ def _takes_tasks(node: Node) -> bool:
     return node.state == "ready" and node.availability is Availability.ACTIVE
 
 
-def _hand_over(store: Store, host: Host) -> None:
-    """Its tasks, and its part in the quorum."""
-    with managers.managed(store, host.name) as lead:
-        node = _known(lead, host)
-        if node is None:
-            return
+def _demote(store: Store, host: Host, node: Node) -> None:
+    """Its part in the quorum goes to the others."""
+    with (
+        host.report.step("demote", "Handing its part of the quorum over"),
+        managers.managed(store, host.name, besides=host.name) as other,
+    ):
         if node.state == "ready":
-            drain(host, lead)
-    if node.role is Role.MANAGER:
-        with (
-            host.report.step("demote", "Handing its part of the quorum over"),
-            managers.managed(store, host.name, besides=host.name) as other,
-        ):
-            if node.state == "ready":
-                managers.become(other, host, Role.WORKER)
-            else:
-                other.swarm.change(node.id, role=Role.WORKER)
-
-
-def _known(lead: Lead, host: Host) -> Node | None:
-    """A node's state is unknown while a new leader waits for its members to say that they are there."""
-
-    def told() -> tuple[Node | None]:
-        found = [node for node in lead.swarm.nodes() if node.id == host.block.node]
-        return (found[0] if found else None,)
-
-    def settled() -> tuple[Node | None] | None:
-        (node,) = told()
-        return None if node and node.state == "unknown" else (node,)
-
-    try:
-        return wait.until(f'"{host.name}" to be seen', settled, timeout=SEEN_TIMEOUT)[0]
-    except TimedOut:
-        return told()[0]
+            managers.become(other, host, Role.WORKER)
+        else:
+            other.swarm.change(node.id, role=Role.WORKER)
 
 
 def _go(host: Host) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from machine import wait
-from machine.errors import HostError, MachineError, SwarmUnreachable
+from machine.errors import HostError, MachineError, SwarmUnreachable, TimedOut
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.model import State
@@ -18,6 +18,9 @@ from machine.swarm import Membership, Node, Role, Swarm
 ANSWER_TIMEOUT: Final = 10
 """Seconds for one answer. A manager without a leader keeps its client waiting for some time; another
 took 2.5 s for its first list of nodes under emulation."""
+SEEN_TIMEOUT: Final = 30
+"""Seconds that a leader gives members to report, before they are down for it (dispatcher heartbeat:
+5 s, and three of them)."""
 ROLE_TIMEOUT: Final = 120
 """Seconds until a node plays a role that it was given; some 10 were seen under emulation."""
 
@@ -71,8 +74,22 @@ def _asked(host: Host, stack: ExitStack) -> Lead | str:
     return said(now)
 
 
+def settled(lead: Lead) -> Sequence[Node]:
+    """All nodes, once each is seen or given up: a state is unknown while a new leader waits for its
+    members to say that they are there."""
+
+    def seen() -> Sequence[Node] | None:
+        nodes = lead.swarm.nodes()
+        return None if any(node.state == "unknown" for node in nodes) else nodes
+
+    try:
+        return wait.until("its nodes to be seen", seen, timeout=SEEN_TIMEOUT)
+    except TimedOut:
+        return lead.swarm.nodes()
+
+
 def membership(host: Host) -> Membership:
-    """Of a machine that runs; one that was never seen in a Swarm is not asked twice."""
+    """What the engine of a machine that runs says of itself."""
     with host.swarm(timeout=20) as swarm:
         return swarm.membership()
 
@@ -80,14 +97,11 @@ def membership(host: Host) -> Membership:
 def machines(store: Store, lead: Lead) -> dict[str, str]:
     """Names of machines by the ids of their nodes. One that was brought in by others is found by
     its host's name, and then known."""
-    found: dict[str, str] = {}
-    for name in store.names():
-        try:
-            block = store.load(name).block
-        except MachineError:
-            continue
-        if block and block.swarm == lead.cluster:
-            found[block.node] = name
+    found = {
+        record.ours.node: record.name
+        for record in store.ours()
+        if record.ours.swarm == lead.cluster
+    }
     for node in lead.nodes:
         if node.id not in found and store.exists(node.name):
             found.update(_learned(store, node, lead.cluster))
@@ -155,22 +169,13 @@ def _candidates(store: Store, name: str) -> Iterator[Host]:
     first = Host.load(store, name)
     swarm = first.block.swarm
     if swarm or first.state() is State.RUNNING:
-        now = None
-        if not swarm:
-            now = membership(first)
-            if not now.is_in:
-                raise outside(name)
+        if not swarm and not membership(first).is_in:
+            raise outside(name)
         yield first
-        for other in store.names():
-            if other == name:
-                continue
-            try:
-                host = Host.load(store, other)
-                same = host.block.swarm == swarm if swarm else bool(host.block.swarm)
-            except MachineError:
-                continue
-            if same:
-                yield host
+        for record in store.ours():
+            theirs = record.ours.swarm
+            if record.name != name and (theirs == swarm if swarm else theirs):
+                yield Host(store, record, Reporter(host=record.name))
         return
     raise outside(name)
 

@@ -25,7 +25,6 @@ from machine.errors import (
 )
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
-from machine.model import Source
 from machine.paths import cache_root
 from machine.store import Store
 
@@ -194,7 +193,7 @@ def _names(wanted: Wanted, own: Sequence[str]) -> tuple[str, ...]:
 
 def _require_room(host: Host, images: Images, image: Image, layers: Sequence[Layer]) -> None:
     """Where a login is known, so that nothing is sent in vain. Raises EngineFull."""
-    if not layers or host.driver.source is Source.ENGINE:
+    if not layers or not host.has_login:
         return
     if not (folder := images.folder()):
         return

@@ -22,7 +22,7 @@ FLAGS: Final = {
 
 
 def resize(
-    store: Store, name: str, wanted: Size, emit: Emit = ignore, *, restart: bool = False
+    store: Store, name: str, emit: Emit = ignore, *, wanted: Size, restart: bool = False
 ) -> None:
     """Change what is not None. With ``restart`` a machine that is on is shut down first, and started
     afterwards. Raises, before anything is done, Unsupported, BadOption for what its driver cannot
@@ -68,11 +68,7 @@ def _words(parts: dict[str, object]) -> str:
 
 def _ready(host: Host, wanted: Size, *, restart: bool) -> State:
     block = host.block
-    if not block.journal.finished:
-        raise HostError(
-            f'The create of "{host.name}" has not ended',
-            hint=f"machine create --resume {host.name}",
-        )
+    host.require_complete()
     if wanted.disk_gib is not None and wanted.disk_gib < block.disk_gib:
         raise BadOption(
             f'The disk of "{host.name}" has {block.disk_gib} GiB, and only grows',

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from machine import wait
-from machine.errors import HostError, MachineError
+from machine.errors import HostError, MachineError, lines
 from machine.events import Emit, Reporter, ignore
 from machine.host import Host
 from machine.store import Store
@@ -55,7 +55,7 @@ def upgrade(store: Store, name: str, emit: Emit = ignore, *, wish: Wish, yes: bo
 def _machines(store: Store, name: str, emit: Emit) -> list[str]:
     """All of them; what stands in the way of any is told first."""
     with managers.managed(store, name) as lead:
-        names, nodes = managers.machines(store, lead), lead.nodes
+        names, nodes = managers.machines(store, lead), managers.settled(lead)
     _require_whole([node for node in nodes if node.id not in _begun(store, names)], names)
     report = Reporter(emit, name)
     if strangers := [node.name for node in nodes if node.id not in names]:
@@ -142,4 +142,4 @@ def _come_back(store: Store, host: Host) -> None:
 def _stopped(hint: str, machine: str, left: Sequence[str]) -> str:
     rest = f", and {', '.join(sorted(left))} had not begun" if left else ""
     told = f"It stopped at {machine}{rest}. The same command goes on from there"
-    return "\n".join(part for part in (hint, told) if part)
+    return lines(hint, told)

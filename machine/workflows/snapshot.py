@@ -34,10 +34,7 @@ def take(store: Store, name: str, snapshot: str, emit: Emit = ignore) -> None:
                 f'"{name}" has a snapshot "{snapshot}" already',
                 hint=f"machine snapshot rm {name} {snapshot}",
             )
-        if not host.block.journal.finished:
-            raise HostError(
-                f'The create of "{name}" has not ended', hint=f"machine create --resume {name}"
-            )
+        host.require_complete()
         with report.step("snapshot", f"Taking the snapshot {snapshot}"):
             host.driver.snapshot(snapshot)
 

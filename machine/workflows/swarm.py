@@ -168,10 +168,7 @@ def _give(store: Store, name: str, role: Role, emit: Emit, *, force: bool = Fals
 
 def _running(store: Store, name: str, emit: Emit) -> Host:
     host = Host.load(store, name, Reporter(emit, name))
-    if not host.block.journal.finished:
-        raise HostError(
-            f'The create of "{name}" has not ended', hint=f"machine create --resume {name}"
-        )
+    host.require_complete()
     host.require_running()
     return host
 

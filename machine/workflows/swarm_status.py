@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from machine import tls
 from machine.errors import MachineError
-from machine.host import Host
 from machine.store import Store
 from machine.swarm import Node, Role
 from machine.workflows import managers, quorum
@@ -74,8 +73,9 @@ def status(store: Store, name: str) -> Status:
 def known(store: Store) -> list[Known]:
     """Every Swarm that a record of the store names."""
     by_cluster: dict[str, list[str]] = defaultdict(list)
-    for host in _members(store):
-        by_cluster[host.block.swarm].append(host.name)
+    for record in store.ours():
+        if record.ours.swarm:
+            by_cluster[record.ours.swarm].append(record.name)
     return [_known(store, cluster, names) for cluster, names in sorted(by_cluster.items())]
 
 
@@ -87,23 +87,11 @@ def _known(store: Store, cluster: str, names: Sequence[str]) -> Known:
         return Known(cluster, names, None, problem=exc.brief)
 
 
-def _members(store: Store) -> list[Host]:
-    found = []
-    for name in store.names():
-        try:
-            host = Host.load(store, name)
-            if host.block.swarm:
-                found.append(host)
-        except MachineError:
-            continue  # `ls` says what is wrong with it
-    return found
-
-
 def _astray(store: Store, lead: managers.Lead) -> dict[str, str]:
     """Machines whose record says that they are in it, and that its managers do not know."""
     ids = {node.id for node in lead.nodes}
     return {
-        host.name: "its managers do not know it"
-        for host in _members(store)
-        if host.block.swarm == lead.cluster and host.block.node not in ids
+        record.name: "its managers do not know it"
+        for record in store.ours()
+        if record.ours.swarm == lead.cluster and record.ours.node not in ids
     }

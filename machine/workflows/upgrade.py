@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from machine import fallback
-from machine.errors import EngineError, GuestUnreachable, HostError, MachineError
+from machine.errors import EngineError, GuestUnreachable, HostError, MachineError, lines
 from machine.events import Emit, Reporter, ignore
 from machine.fallback import Before
 from machine.host import Host
@@ -263,7 +263,7 @@ class _Upgrade:
             return EngineError(
                 f"{brief}, and going back failed",
                 details=f"{_whole(exc)}\nGoing back: {_whole(second)}",
-                hint="\n".join(part for part in (second.hint, again) if part),
+                hint=lines(second.hint, again),
             )
         return EngineError(
             f"{brief}; it is {self.before.version} again, and answers",
@@ -286,7 +286,7 @@ class _Upgrade:
 
 
 def _whole(exc: MachineError) -> str:
-    return "\n".join(part for part in (exc.brief, exc.details) if part)
+    return lines(exc.brief, exc.details)
 
 
 def _replaced(recorded: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:

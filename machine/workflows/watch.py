@@ -234,7 +234,7 @@ class Watch:
         """Of those that say it themselves, and by provider of all others."""
         groups: dict[type[Driver[Any, Any]], list[Driver[Any, Any]]] = defaultdict(list)
         for name, host in up.items():
-            if self.is_inside(name) and host.driver.source is not Source.ENGINE:
+            if self.is_inside(name) and host.has_login:
                 yield _said(
                     name,
                     self._logins.setdefault(name, Line(measure.usages, pause=LOGIN_PAUSE)),

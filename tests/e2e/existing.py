@@ -13,7 +13,8 @@ from pathlib import Path
 from machine import keys, seed
 from machine.images import ImageCache
 from machine.model import FirstBoot, GuestFile, Identity, Nic
-from tests.e2e.testbed import CACHE, ROOT, Bed
+from tests.artefact import CACHE
+from tests.e2e.testbed import ROOT, Bed
 from tests.somebodys import PASSWORD, USER
 
 MAC = "52:54:00:00:00:02"

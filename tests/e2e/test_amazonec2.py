@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests import amazon, foreign_image
+from tests.artefact import CACHE
 from tests.e2e import region
 from tests.e2e.life import Use
-from tests.e2e.testbed import CACHE, Bed
+from tests.e2e.testbed import Bed
+from tests.hosts import HostBed
 
 pytestmark = pytest.mark.e2e
 
@@ -29,15 +31,7 @@ AFTER_LOGIN = ("system", "install", "configure", "start", "verify")  # settle is
 class RegionBed(Bed):
     """A network with nothing in it but EC2's API and its instances."""
 
-    script = """
-set -eu
-ip link set lo up
-ip link add hosts type bridge
-ip address add 10.79.0.254/24 dev hosts
-ip link set hosts up
-touch "$1/ready"
-exec sleep infinity
-"""
+    script = HostBed.script
 
     def start(self) -> None:
         image = CACHE / foreign_image.FOLDER / foreign_image.NAME

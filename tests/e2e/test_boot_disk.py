@@ -17,7 +17,7 @@ from machine.errors import GuestUnreachable
 from machine.images import ImageCache
 from machine.model import Address, GuestFile, Identity, Login, Nic
 from machine.ssh import SshGuest
-from tests.e2e.testbed import CACHE
+from tests.artefact import CACHE
 
 pytestmark = pytest.mark.e2e
 

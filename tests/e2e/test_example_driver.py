@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import packages
-from tests.e2e.testbed import CACHE
+from tests.artefact import CACHE
 
 pytestmark = pytest.mark.e2e
 

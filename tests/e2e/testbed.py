@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Self
 
+from tests.artefact import CACHE
+
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("MACHINE_CACHE_PATH") or Path.home() / ".cache" / "machine")
-"""Images and bundles are those that `make setup` built; taken before a test changes HOME."""
 
 
 def own_cache(folder: Path) -> Path:
-    """A cache with those images and bundles, and with layers of its own."""
+    """A cache with the images and bundles that `make setup` built, and with layers of its own."""
     (folder / "layers").mkdir(parents=True)
     for name in ("images", "bundles"):
         (folder / name).symlink_to(CACHE / name)

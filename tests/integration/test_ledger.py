@@ -19,7 +19,8 @@ from machine.provisioners.debian import Debian
 from machine.runtime.bundle import BundleCache
 from machine.runtime.docker.engine import DAEMON_JSON, DockerEngine
 from tests import archives
-from tests.firewalled import CACHE, Firewalled, firewalled
+from tests.artefact import CACHE
+from tests.firewalled import Firewalled, firewalled
 
 SYSTEMCTL = Path(__file__).parents[1] / "systemctl.sh"
 SETTINGS = Settings(ServerTls(b"ca", b"cert", b"key"), 2376, EngineOptions(), {"provider": "x"})

@@ -14,7 +14,8 @@ from machine.provisioner import ServiceState
 from machine.provisioners.alpine import Alpine
 from machine.runtime.docker import static
 from tests import openrc_image
-from tests.firewalled import CACHE, Firewalled, firewalled
+from tests.artefact import CACHE
+from tests.firewalled import Firewalled, firewalled
 
 UNIT = "docker.service"
 UP = b'#!/bin/sh\necho "told $*, $SEEN"\n: > /var/run/docker.sock\nexec sleep 1000\n'

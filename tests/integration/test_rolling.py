@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.testbed import of_process
 from tests.hosts import HostBed
-from tests.integration.test_swarm import _has_image, docker, eventually, seats
+from tests.integration.test_swarm import docker, eventually, has_image, seats
 
 NAMES = ("m1", "w1", "w2")
 SERVE = "while :; do busybox sleep 1; done; : rolling-"
@@ -50,7 +50,7 @@ class Counter:
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostBed]:
+def bed(tmp_path_factory: pytest.TempPathFactory, image_tar: Path) -> Iterator[HostBed]:
     with HostBed(tmp_path_factory.mktemp("rolling") / "roll", *NAMES) as made:
         first = made.create("m1", "--swarm-manager")
         assert "m1 is the manager of a new Swarm" in first.stderr
@@ -59,7 +59,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostBed]:
         for each in joining:
             assert "is a worker of the Swarm of m1" in each.result().stderr
         for name in NAMES:
-            _has_image(made, name)
+            has_image(made, name, image_tar)
         create = ("service", "create", "--quiet", "--no-resolve-image", "--replicas", "3")
         task = ("tiny", "sh", "-c", f"{SERVE}{made.namespace}")
         docker(made, "m1", *create, "--stop-grace-period", "1s", "--name", "web", *task)

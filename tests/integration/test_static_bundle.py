@@ -1,5 +1,5 @@
 """An engine from a static archive, on a real host without a VM: these tests build on each other in
-order. How it comes onto a VM by an attached disk is in tests/e2e/test_faults.py.
+order. How it comes onto a VM by an attached disk is in tests/e2e/system/test_faults.py.
 
 The archive has upstream's layout, and the programs in it are the distribution's own: they are not
 static, and the libraries that they need (libc, libsystemd, libseccomp) are in the host's image."""
@@ -87,7 +87,7 @@ def remove_engine(bed: HostBed, name: str) -> None:
 
 
 def test_packages_killed_at_the_steps_on_the_host_are_resumed(bed: HostBed) -> None:
-    """A static archive killed at every step is a VM's (tests/e2e/test_faults.py)."""
+    """A static archive killed at every step is a VM's (tests/e2e/system/test_faults.py)."""
     words: tuple[str, ...] = ("create", *bed.hosts[PACKAGES].options, PACKAGES)
     for step in ("install", "configure", "start"):
         bed.killed_at(step, *words)

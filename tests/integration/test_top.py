@@ -22,6 +22,7 @@ from machine.workflows.watch import Watch
 from tests import pictures
 from tests.hosts import HostBed
 from tests.integration.screens import lines, top, until
+from tests.integration.test_cli import machine
 from tests.machines import made, running, silent
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*forkpty:DeprecationWarning")
@@ -211,23 +212,12 @@ def test_an_engine_that_hangs_costs_its_own_row(folder_driver: str, own_home: Pa
     assert [each.row.error for each in seen][:2] == ["", "its engine did not answer in time"]
 
 
-def _machine(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "machine", *words],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **env},
-        check=False,
-    )
-
-
 def test_once_is_a_table_without_textual(host: str, stopped: str) -> None:
-    ran = _machine("top", "--once", "--filter", "s1")
+    ran = machine("top", "--once", "--filter", "s1")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[0].split() == HEADS
     assert ran.stdout.splitlines()[1].split() == ["s1", "Stopped", *("-" * 5)]
-    data = json.loads(_machine("top", "--output", "json").stdout)["data"]
+    data = json.loads(machine("top", "--output", "json").stdout)["data"]
     assert [(each["name"], each["state"]) for each in data] == [
         ("f1", "Running"),
         ("s1", "Stopped"),
@@ -241,7 +231,7 @@ def test_once_is_a_table_without_textual(host: str, stopped: str) -> None:
 
 
 def test_it_needs_a_terminal() -> None:
-    ran = _machine("top")
+    ran = machine("top")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "machine top needs a terminal" in ran.stderr
     assert "machine top --once" in ran.stderr
@@ -316,7 +306,7 @@ def test_real_hosts_once(bed: HostBed) -> None:
         assert each["engine_version"].startswith("26.1")
 
 
-def test_enter_is_a_terminal_on_the_machine(bed: HostBed) -> None:
+def test_enter_is_a_terminal_on_themachine(bed: HostBed) -> None:
     """The screen is there again when it is left."""
     child = _spawn(*bed.inside(), *bed.tool(), "top", **bed.environment)
     child.expect("SSH")

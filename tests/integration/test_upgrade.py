@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import two_engines
-from tests.e2e.testbed import CACHE
+from tests.artefact import CACHE
 from tests.hosts import NAME, HostBed
 from tests.two_engines import (
     NEW,

@@ -141,18 +141,23 @@ def _route(route: tuple[str, str] | None, hosts: list[str], promise: Promise) ->
     return ROUTE.ok(f"by {link} to {gateway}, the bridge's address", *evidence)
 
 
+def answered(seconds: int) -> str:
+    """Part of a script: wait until the container has written what it was asked for."""
+    return f"""tries=0
+while [ ! -e "$answer" ] && [ $tries -lt {10 * seconds} ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+"""
+
+
 def ask_name(name: str) -> str:
     """A script that has the container of $pid look a name up: by the C library, or by busybox."""
     return f"""
 tasks=/proc/$pid/root/tasks answer=/proc/$pid/root/answer
 rm -f "$answer"
 echo '{{ getent hosts {name} || nslookup {name}; }} >/asked 2>&1; mv /asked /answer' > "$tasks"
-tries=0
-while [ ! -e "$answer" ] && [ $tries -lt 300 ]; do
-    sleep 0.1
-    tries=$((tries + 1))
-done
-echo "== resolver"
+{answered(30)}echo "== resolver"
 grep nameserver "/proc/$pid/root/etc/resolv.conf" || true
 echo "== answer"
 cat "$answer"

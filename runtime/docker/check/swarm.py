@@ -63,12 +63,7 @@ def ask_service(own: str, virtual: str) -> str:
         lines.append(f"""
 rm -f "$answer"
 printf "%s\\n" {shlex.quote(asked)} > "$tasks"
-tries=0
-while [ ! -e "$answer" ] && [ $tries -lt 600 ]; do
-    sleep 0.1
-    tries=$((tries + 1))
-done
-echo "== {title}"
+{network.answered(60)}echo "== {title}"
 cat "$answer"
 """)
     lines.append('echo "== addresses"; cat "/proc/$pid/net/fib_trie"')

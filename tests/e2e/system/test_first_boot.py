@@ -15,7 +15,8 @@ import pytest
 
 from machine.model import FirstBoot
 from tests import foreign_image
-from tests.e2e.testbed import CACHE, SystemBed
+from tests.artefact import CACHE
+from tests.e2e.testbed import SystemBed
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import nginx_image
-from tests.e2e.testbed import CACHE, SystemBed
+from tests.artefact import CACHE
+from tests.e2e.testbed import SystemBed
 
 pytestmark = pytest.mark.e2e
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from machine.workflows.create import STEPS
-from tests.e2e.testbed import CACHE, SystemBed
+from tests.artefact import CACHE
+from tests.e2e.testbed import SystemBed
 
 pytestmark = pytest.mark.e2e
 
