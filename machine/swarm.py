@@ -83,6 +83,15 @@ class Cluster:
     from_its_state: bool = False  # what this manager knows of a lost one goes on in the new one
 
 
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """``authority`` is that of the Swarm (PEM), which members trust. Their own are valid for
+    ``member_days``, and renewed by themselves in time while they are on."""
+
+    authority: bytes
+    member_days: int
+
+
 class Swarm(ABC):
     """One engine's view of its Swarm. Every call raises EngineUnreachable or EngineError; what only
     a manager knows or may do, a worker's engine refuses."""
@@ -145,5 +154,5 @@ class Swarm(ABC):
         """Let a manager that has restarted go on."""
 
     @abstractmethod
-    def authority(self) -> bytes:
-        """The certificate (PEM) of the Swarm's own authority, which members trust."""
+    def certificates(self) -> Certificates:
+        """What members know each other by."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -34,6 +35,11 @@ class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
         return SYSTEM if module.startswith(SYSTEM) else module
+
+
+def pytest_configure() -> None:
+    """A shell that starts us in the background has SIGINT ignored, by us and by all that we start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -230,7 +230,8 @@ class Host:
     def remove(self) -> None:
         if self.group.exists():
             self.cut_off()
-        _ip("netns", "del", self.namespace)
+        if Path("/run/netns", self.namespace).exists():  # it was prepared
+            _ip("netns", "del", self.namespace)
 
 
 class HostBed(Bed):

@@ -381,6 +381,9 @@ def _show(found: Status) -> None:
     output.value(f"Managers   {count.reachable} of {count.total} reachable, {count.needed} needed")
     output.value(f"Leader     {found.leader or '-'}")
     output.value(f"Authority  until {found.authority_ends}")
+    output.value(
+        f"Members    certificates of {found.certificate_days} days, renewed while they are on"
+    )
     if found.waiting:
         output.value(f"Waiting    {found.waiting} tasks do not run yet")
     rows = [

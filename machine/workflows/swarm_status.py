@@ -24,14 +24,15 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``authority_ends`` is the day that the Swarm's own authority ends (ISO 8601); the members'
-    certificates are renewed by themselves while they are on."""
+    """``authority_ends`` is the day that the Swarm's own authority ends (ISO 8601); ``certificate_days``
+    is how long a member's is valid, which is renewed by itself while it is on."""
 
     cluster: str
     told_by: str
     managers: quorum.Managers
     seats: Sequence[Seat]
     authority_ends: str
+    certificate_days: int
     waiting: int  # tasks that are to run and do not yet
     astray: Mapping[str, str] = field(default_factory=dict)  # machines that think they are in it
 
@@ -55,6 +56,7 @@ def status(store: Store, name: str) -> Status:
     """Of the Swarm that a machine is in. Raises HostError for one that is in none, SwarmUnreachable."""
     with managers.managed(store, name) as lead:
         names, tasks = managers.machines(store, lead), lead.swarm.tasks()
+        certificates = lead.swarm.certificates()
         seats = [
             Seat(node, names.get(node.id, ""), tasks.get(node.id, 0))
             for node in sorted(lead.nodes, key=lambda node: (node.role is Role.WORKER, node.name))
@@ -64,7 +66,8 @@ def status(store: Store, name: str) -> Status:
             told_by=lead.host.name,
             managers=quorum.Managers.of(lead.nodes),
             seats=seats,
-            authority_ends=tls.ends(lead.swarm.authority()).date().isoformat(),
+            authority_ends=tls.ends(certificates.authority).date().isoformat(),
+            certificate_days=certificates.member_days,
             waiting=lead.swarm.waiting(),
             astray=_astray(store, lead),
         )

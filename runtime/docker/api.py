@@ -108,14 +108,14 @@ def _asked(
         raise EngineUnreachable(
             "The machine's client certificate cannot be used",
             details=str(exc),
-            hint="machine regenerate-certs",
+            hint="machine regenerate-certs --client-certs NAME",
         ) from exc
     try:
         answer = yield from _answer(address, context)
     except ssl.SSLCertVerificationError as exc:
         raise EngineUnreachable(
             f"The engine at {where} has a certificate that does not fit: {exc.verify_message}",
-            hint="machine regenerate-certs",
+            hint="machine regenerate-certs NAME",
         ) from exc
     except ssl.SSLError as exc:
         raise EngineUnreachable(

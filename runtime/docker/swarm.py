@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from machine.runtime.docker.client import Saying
 from machine.swarm import (
     PORT,
     Availability,
+    Certificates,
     Cluster,
     Entrance,
     Membership,
@@ -118,9 +120,10 @@ class DockerSwarm(Swarm):
     def unlock(self, key: str) -> None:
         self._client.unlock_swarm(key)
 
-    def authority(self) -> bytes:
-        root: str = self._client.inspect_swarm()["TLSInfo"]["TrustRoot"]
-        return root.encode()
+    def certificates(self) -> Certificates:
+        told = self._client.inspect_swarm()
+        valid = timedelta(microseconds=told["Spec"]["CAConfig"]["NodeCertExpiry"] / 1000)
+        return Certificates(told["TLSInfo"]["TrustRoot"].encode(), valid.days)
 
 
 def membership(told: Mapping[str, Any]) -> Membership:

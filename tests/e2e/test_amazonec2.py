@@ -32,6 +32,7 @@ class RegionBed(Bed):
     """A network with nothing in it but EC2's API and its instances."""
 
     script = HostBed.script
+    _region: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         image = CACHE / foreign_image.FOLDER / foreign_image.NAME
@@ -48,8 +49,9 @@ class RegionBed(Bed):
         self.wait_for((self.folder / "region").exists, 60)
 
     def __exit__(self, *exc: object) -> None:
-        self._region.terminate()
-        self._region.wait()
+        if self._region:
+            self._region.terminate()
+            self._region.wait()
         super().__exit__(*exc)
 
     @property

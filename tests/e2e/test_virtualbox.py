@@ -62,6 +62,22 @@ def test_machines_reach_each_other(virtualbox_bed: VirtualboxBed, worker: str) -
     assert reached.stdout == "SSH-2.0-", reached.stderr
 
 
+def test_two_of_them_are_a_swarm(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+    """On the network of the second cards: what is on the first one, nobody else can reach."""
+    bed = virtualbox_bed
+    for words in (("init", worker), ("join", "worker2", "--to", worker)):
+        done = bed.machine("swarm", *words)
+        assert done.returncode == 0, done.stderr
+    shown = json.loads(bed.machine("swarm", "status", worker, "--output", "json").stdout)["data"]
+    for seat in shown["seats"]:
+        facts = json.loads(bed.machine("inspect", seat["machine"]).stdout)["Machine"]["facts"]
+        assert seat["node"]["address"] == facts["lan"].partition("/")[0]
+        assert seat["node"]["state"] == "ready"
+    for name in ("worker2", worker):
+        left = bed.machine("swarm", "leave", "-y", name)
+        assert left.returncode == 0, left.stderr
+
+
 def test_both_are_laid_over_one_base(virtualbox_bed: VirtualboxBed, worker: str) -> None:
     folder = virtualbox_bed.home / ".local" / "share" / "machine" / "virtualbox"
     assert len([each for each in folder.glob("*.vdi") if not each.name.endswith(".keep.vdi")]) == 1

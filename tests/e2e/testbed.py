@@ -76,8 +76,12 @@ class Bed:
         words = ["sh", "-c", self.script, "sh", str(self.folder), str(ROOT)]
         self._holder = subprocess.Popen([*start, *words])
         self._children.append(self._holder)
-        self.wait_for(lambda: (self.folder / "ready").exists())
-        self.start()
+        try:
+            self.wait_for(lambda: (self.folder / "ready").exists())
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from machine.tls import Authority
 from tests.hosts import HostBed
 
 NAMES = ("m1", "w1", "w2")
@@ -92,6 +93,7 @@ def test_begun_and_joined(bed: HostBed) -> None:
     }
     assert found["m1"]["labels"] == {"driver": "generic", "template": "default", "rack": "7"}
     assert found["w1"]["address"] == bed.hosts["w1"].address
+    assert status(bed, "m1")["certificate_days"] == 90
     roles = {row["name"]: row["swarm"] for row in listed(bed)}
     assert roles == {"m1": "manager", "w1": "worker", "w2": "worker"}
     only = bed.machine("ls", "--filter", "swarm=manager", "-q").stdout
@@ -108,6 +110,22 @@ def test_joining_twice_changes_nothing(bed: HostBed) -> None:
     assert '"w1" is in a Swarm already, as a worker' in said
     assert '"m1" is in a Swarm already, as a manager' in run(bed, "swarm", "init", "m1", code=1)
     assert len(seats(bed, "m1")) == 3
+
+
+def test_an_engine_of_another_authority_is_not_spoken_to(bed: HostBed, tmp_path: Path) -> None:
+    """As where another store of machines took the host over."""
+    other = Authority(tmp_path / "certs", tmp_path / "lock")
+    other.ensure()
+    cert, key = other.issue_server([bed.hosts["w1"].address])
+    theirs = {"ca.pem": (other.certs / "ca.pem").read_bytes(), "server.pem": cert}
+    for name, pem in {**theirs, "server-key.pem": key}.items():
+        bed.hosts["w1"].root(f"cat >/etc/docker/{name}", stdin=pem)
+    bed.hosts["w1"].root("systemctl restart docker")
+    said = run(bed, "swarm", "join", "w1", "--to", "m1", code=1)
+    assert "has a certificate that does not fit" in said
+    assert "machine regenerate-certs NAME" in said
+    run(bed, "regenerate-certs", "-f", "w1")
+    eventually(bed, lambda: {seat["state"] for seat in seats(bed, "m1").values()} == {"ready"})
 
 
 def test_tokens_are_told_and_kept_nowhere(bed: HostBed) -> None:
