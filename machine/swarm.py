@@ -138,8 +138,8 @@ class Swarm(ABC):
         """By node, how many tasks run there (or are about to, or have not ended yet)."""
 
     @abstractmethod
-    def waiting(self) -> int:
-        """How many tasks are to run, and do not yet."""
+    def waiting(self) -> Sequence[str]:
+        """For each task that is to run and does not yet, why no node takes it; "" while one may."""
 
     @abstractmethod
     def token(self, role: Role, *, rotate: bool = False) -> str:

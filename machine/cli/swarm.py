@@ -385,7 +385,9 @@ def _show(found: Status) -> None:
         f"Members    certificates of {found.certificate_days} days, renewed while they are on"
     )
     if found.waiting:
-        output.value(f"Waiting    {found.waiting} tasks do not run yet")
+        output.value(f"Waiting    {len(found.waiting)} tasks do not run yet")
+        for reason in sorted(set(filter(None, found.waiting))):
+            output.value(f"           {reason}")
     rows = [
         (
             each.machine or "-",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from machine import wait
@@ -169,14 +170,18 @@ def drain(host: Host, lead: Lead) -> None:
             timeout=DRAIN_TIMEOUT,
             hint=f"machine swarm status {host.name}",
         )
-        try:
+        with suppress(TimedOut):
             wait.until(
                 "its tasks to run elsewhere",
-                lambda: not lead.swarm.waiting(),
+                lambda: all(lead.swarm.waiting()),
                 timeout=SETTLE_TIMEOUT,
             )
-        except TimedOut:
-            host.report.warn(f"{lead.swarm.waiting()} tasks have not found another place to run")
+        if left := lead.swarm.waiting():
+            reasons = "; ".join(sorted(set(filter(None, left))))
+            host.report.warn(
+                f"{len(left)} tasks have not found another place to run"
+                + (f": {reasons}" if reasons else "")
+            )
 
 
 def _members(store: Store, names: Sequence[str]) -> list[Host]:

@@ -33,7 +33,7 @@ class Status:
     seats: Sequence[Seat]
     authority_ends: str
     certificate_days: int
-    waiting: int  # tasks that are to run and do not yet
+    waiting: Sequence[str]  # of each task that is to run and does not yet, why no node takes it
     astray: Mapping[str, str] = field(default_factory=dict)  # machines that think they are in it
 
     @property

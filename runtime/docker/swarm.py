@@ -91,9 +91,13 @@ class DockerSwarm(Swarm):
             if task.get("NodeID") and task["Status"]["State"] not in ENDED
         )
 
-    def waiting(self) -> int:
-        wanted = self._client.tasks(filters={"desired-state": "running"})
-        return sum(task["Status"]["State"] != "running" for task in wanted)
+    def waiting(self) -> Sequence[str]:
+        wanted = (task["Status"] for task in self._client.tasks(filters={"desired-state": "running"}))
+        return [
+            status.get("Err", "") if status["State"] == "pending" else ""
+            for status in wanted
+            if status["State"] != "running"
+        ]
 
     def token(self, role: Role, *, rotate: bool = False) -> str:
         if rotate:

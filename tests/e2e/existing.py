@@ -156,7 +156,7 @@ def _qemu(host: ExistingHost, release: str) -> subprocess.Popen[bytes]:
     )
     argv = [
         *("ip", "netns", "exec", host.gate, "qemu-system-x86_64", "-M", "q35"),
-        *("-accel", "tcg,tb-size=256", "-cpu", "max", "-smp", "2", "-m", "1024"),
+        *("-accel", "tcg,tb-size=256", "-cpu", "max", "-m", "1024"),
         *("-display", "none", "-nodefaults", "-serial", f"file:{folder}/console"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.cmdline),
         *("-netdev", f"user,id=n,{forwards}", "-device", f"virtio-net-pci,netdev=n,mac={MAC}"),

@@ -66,8 +66,6 @@ class Vm:
             "tcg",
             "-m",
             "1024",
-            "-smp",
-            "2",
             "-display",
             "none",
         ]

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -136,9 +135,17 @@ class Shell:
         self.bed.wait_for(holds, 120)
 
 
+class WarmBed(SystemBed):
+    """Machines start from saved memory, which costs the emulator a fourth of their boot."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "MACHINE_WARM": "1"}
+
+
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory, docker: str) -> Iterator[Shell]:
-    with SystemBed(tmp_path_factory.mktemp("bed") / "swarm") as bed:
+    with WarmBed(tmp_path_factory.mktemp("bed") / "swarm") as bed:
         yield Shell(bed, bed.folder / "lesson", docker)
 
 
@@ -191,7 +198,10 @@ def test_a_limit_that_is_not_enforced_is_found(shell: Shell) -> None:
     found = {each["name"]: each["outcome"] for each in json.loads(shown.stdout)["data"]}
     assert {name for name, outcome in found.items() if outcome == "failed"} == {"memory limit"}
     assert "Does not hold on w1: memory limit" in shown.stderr
-    sudo("sed -i 2d /etc/docker/daemon.json; systemctl reload docker; rm /usr/local/bin/loose")
+    sudo(
+        'sed -i \'2s/.*/"default-runtime": "runc",/\' /etc/docker/daemon.json; systemctl reload docker'
+    )
+    sudo("sed -i 2d /etc/docker/daemon.json; rm /usr/local/bin/loose")
 
 
 def test_compose_serves_a_folder_of_this_computer(shell: Shell) -> None:
@@ -208,11 +218,12 @@ def test_compose_serves_a_folder_of_this_computer(shell: Shell) -> None:
         (shell.folder / "up.log").open("w") as log,
         subprocess.Popen(words, stdout=log, stderr=log, env=shell.bed.environment) as process,
     ):
-        shell.bed.wait_for(lambda: served() == "first\n", 120)
-        (site / "www" / "index.html").write_text("second\n")
-        shell.bed.wait_for(lambda: served() == "second\n", 60)
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        try:
+            shell.bed.wait_for(lambda: served() == "first\n", 120)
+            (site / "www" / "index.html").write_text("second\n")
+            shell.bed.wait_for(lambda: served() == "second\n", 60)
+        finally:
+            process.terminate()
     assert served() == ""
     shell.type("cd site && machine compose w1 -- down && cd ..")
 

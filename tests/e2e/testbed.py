@@ -40,6 +40,10 @@ STAYS = re.compile(
 """What a removed machine may leave."""
 
 
+ONE_PROCESSOR = {"MACHINE_LIBVIRT_CPUS": "1", "MACHINE_VIRTUALBOX_CPU_COUNT": "1"}
+"""A guest that boots on two keeps an emulator of two busy a third longer, and tests have two at once."""
+
+
 def of_process(number: int, what: str) -> str:
     """``comm`` or ``cmdline`` of proc(5); "" for a process that has ended meanwhile."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -121,6 +125,7 @@ class Bed:
             "MACHINE_STORAGE_PATH": str(self.store),
             "MACHINE_CACHE_PATH": str(self.cache),
             "PYTHONPATH": str(self.root),
+            **ONE_PROCESSOR,
         }
 
     @contextlib.contextmanager

@@ -21,6 +21,7 @@ from tests.hosts import HostBed
 
 NAMES = ("m1", "w1", "w2")
 SERVE = "while :; do busybox sleep 1; done"
+TIED = ("--stop-grace-period", "1s", "--constraint", "node.hostname==w2", "--name", "tied")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,11 @@ def test_a_drained_node_hands_its_tasks_over(bed: HostBed) -> None:
         bed, "m1", *create, "--stop-grace-period", "1s", "--name", "web", "tiny", "sh", "-c", SERVE
     )
     assert [seat["tasks"] for seat in seats(bed, "m1").values()] == [1, 1, 1]
-    run(bed, "swarm", "drain", "w2")
+    docker(bed, "m1", *create[:-1], "1", *TIED, "tiny", "sh", "-c", SERVE)
+    said = run(bed, "swarm", "drain", "w2")
+    assert "have not found another place to run: no suitable node (scheduling constraints" in said
+    assert "no suitable node" in run(bed, "swarm", "status", "m1")
+    docker(bed, "m1", "service", "rm", "tied")
     found = seats(bed, "m1")
     assert found["w2"]["availability"] == "drain"
     assert found["w2"]["tasks"] == 0
