@@ -92,7 +92,9 @@ class DockerSwarm(Swarm):
         )
 
     def waiting(self) -> Sequence[str]:
-        wanted = (task["Status"] for task in self._client.tasks(filters={"desired-state": "running"}))
+        wanted = (
+            task["Status"] for task in self._client.tasks(filters={"desired-state": "running"})
+        )
         return [
             status.get("Err", "") if status["State"] == "pending" else ""
             for status in wanted
