@@ -26,6 +26,9 @@ told otherwise."""
 SETTLE_TIMEOUT: Final = 180
 """Seconds for tasks to start elsewhere; what does not fit anywhere waits for ever."""
 
+LEAVE_TIMEOUT: Final = 90
+"""Seconds for an engine to let go of its Swarm; under emulation the first 15 were seen to be too few."""
+
 
 def check(store: Store, names: Sequence[str], *, stays: bool) -> frozenset[str]:
     """Called before machines are stopped or removed together; answers those of them that have others
@@ -214,9 +217,24 @@ def _demote(store: Store, host: Host, node: Node) -> None:
 
 
 def _go(host: Host) -> None:
+    """An engine gives its member 15 s to end, and then says no, while that goes on to end."""
+    said = [""]
     with host.swarm() as own:
-        if own.membership().is_in:
-            own.leave(force=True)
+
+        def outside() -> bool:
+            try:
+                if own.membership().is_in:
+                    own.leave(force=True)
+            except EngineError as exc:
+                said.append(exc.line)
+            return not own.membership().is_in
+
+        wait.until(
+            f'the engine of "{host.name}" to leave its Swarm',
+            outside,
+            timeout=LEAVE_TIMEOUT,
+            last_answer=lambda: said[-1],
+        )
 
 
 def _strike(store: Store, host: Host) -> None:
