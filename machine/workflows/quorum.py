@@ -74,7 +74,9 @@ def require(nodes: Sequence[Node], going: Collection[str], *, stays: bool) -> No
 
 
 def _way_out(nodes: Sequence[Node], going: Collection[str], left: Managers) -> str:
-    workers = sorted(n.name for n in nodes if n.role is Role.WORKER and n.id not in going)
+    workers = sorted(
+        n.name for n in nodes if n.role is Role.WORKER and n.state == "ready" and n.id not in going
+    )
     lost = [n.name for n in nodes if n.role is Role.MANAGER and not n.reachable]
     ways = []
     if lost:

@@ -6,6 +6,7 @@ from a static archive."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -212,6 +213,24 @@ def test_one_kind_gives_way_to_the_other_and_back(up: Upgrades) -> None:
     assert up.on("pack", f"ls {RELEASES} /usr/local/bin 2>/dev/null || true").split() == [
         "/usr/local/bin:"
     ]
+
+
+def test_a_swarm_has_all_of_its_engines_changed(up: Upgrades) -> None:
+    older = up.upgrade("pack", "--bundle", OLD_STATIC, "--yes")
+    assert older.returncode == 0, older.stderr
+    for words in (("init", "pack"), ("join", "stat", "--to", "pack")):
+        done = up.bed.machine("swarm", *words)
+        assert done.returncode == 0, done.stderr
+    rolled = up.bed.machine("swarm", "upgrade", "stat", "--yes")
+    assert rolled.returncode == 0, rolled.stderr
+    assert re.findall(rf"\((\w+)\) {OLD}\S* -> {NEW}", rolled.stderr) == ["stat", "pack"]
+    shown = json.loads(up.bed.machine("swarm", "status", "stat", "--output", "json").stdout)
+    nodes = [seat["node"] for seat in shown["data"]["seats"]]
+    assert [node["version"].startswith(NEW) for node in nodes] == [True, True]
+    assert {node["availability"] for node in nodes} == {"active"}
+    for name in ("stat", "pack"):
+        assert up.bed.machine("swarm", "leave", "-y", name).returncode == 0
+    assert up.upgrade("pack", "--bundle", NEW_PACKAGES, "--yes").returncode == 0
 
 
 def test_with_nothing_to_go_back_to_it_asks(up: Upgrades) -> None:
