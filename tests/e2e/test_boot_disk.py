@@ -69,7 +69,7 @@ class Vm:
 
     def _qemu(self, controller: str, dvd: Path | None, port: int) -> Iterator[str]:
         yield from ("qemu-system-x86_64", "-machine", "pc,accel=tcg", "-cpu", "max")
-        yield from ("-m", "512", "-smp", "2", "-display", "none", "-nodefaults", "-no-user-config")
+        yield from ("-m", "512", "-display", "none", "-nodefaults", "-no-user-config")
         yield from ("-chardev", f"file,id=console,path={self.folder}/console.log,append=on")
         yield from ("-serial", "chardev:console")
         bus, disk, drive = CONTROLLERS[controller]

@@ -64,7 +64,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def worker(place: Place) -> Iterator[str]:
-    made = place.machine("create", "-d", "qemu", "w1")  # one that fails is undone
+    one = place.folder / "one.toml"
+    one.write_text('base = ["debian-13"]\ncpus = 1\n')
+    made = place.machine("create", "-d", "qemu", "-t", str(one), "w1")  # one that fails is undone
     assert made.returncode == 0, made.stderr
     yield "w1"
     place.machine("rm", "-f", "w1")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.life import MachineLife
+from tests.e2e.life import Stopped
 from tests.e2e.testbed import Bed, SessionBed
 
 pytestmark = pytest.mark.e2e
@@ -57,7 +57,7 @@ def test_a_container_runs_by_way_of_a_forwarded_port(
     run_container(session_bed, worker, docker, image)
 
 
-class TestLife(MachineLife):
+class TestLife(Stopped):  # the second one is restarted below
     @pytest.fixture
     def place(self, session_bed: SessionBed) -> Bed:
         return session_bed

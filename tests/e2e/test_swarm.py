@@ -136,7 +136,8 @@ class Shell:
 
 
 class WarmBed(SystemBed):
-    """Machines start from saved memory, which costs the emulator a fourth of their boot."""
+    """Machines start from saved memory, which costs the emulator a fourth of their boot; engines that
+    were one and the same could not be several nodes."""
 
     @property
     def environment(self) -> dict[str, str]:

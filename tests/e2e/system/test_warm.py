@@ -247,40 +247,6 @@ def test_a_container_runs(
     assert (ran.returncode, ran.stdout) == (0, "from here\n"), ran.stderr
 
 
-def test_two_of_them_are_a_swarm(clones: Mapping[str, Clone], docker: str, image_tar: Path) -> None:
-    """Engines that were one and the same could not be two nodes."""
-    manager, other = clones[NAMES[1]], clones[NAMES[2]]
-
-    def ask(clone: Clone, *words: str) -> str:
-        ran = clone.bed.run(docker, *words, env=clone.env)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout.strip()
-
-    for clone in (manager, other):
-        assert ask(clone, "info", "-f", "{{.Swarm.LocalNodeState}}") == "inactive"
-        ask(clone, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello")
-    ask(manager, "swarm", "init", "--advertise-addr", manager.address)
-    token = ask(manager, "swarm", "join-token", "-q", "worker")
-    ask(other, "swarm", "join", "--token", token, f"{manager.address}:2377")
-    nodes = ask(manager, "node", "ls", "--format", "{{.ID}} {{.Hostname}} {{.Status}}").splitlines()
-    assert {line.split()[1] for line in nodes} == {manager.name, other.name}
-    assert len({line.split()[0] for line in nodes}) == 2
-    words = ("service", "create", "--detach", "--no-resolve-image", "--replicas", "4")
-    ask(manager, *words, "--name", "replicated", "hello", "busybox", "sleep", "3600")
-    tasks = ("service", "ps", "replicated", "--format", "{{.Node}} {{.CurrentState}}")
-
-    def running() -> list[str]:
-        return [line.split()[0] for line in ask(manager, *tasks).splitlines() if " Running" in line]
-
-    manager.bed.wait_for(lambda: len(running()) == 4, 120)
-    assert set(running()) == {manager.name, other.name}
-    for clone in (manager, other):
-        here = ask(clone, "ps", "-q", "-f", "label=com.docker.swarm.service.name=replicated")
-        assert len(here.split()) == running().count(clone.name)
-    for clone in (other, manager):
-        ask(clone, "swarm", "leave", "--force")
-
-
 def test_pruning_leaves_what_they_are_backed_by(
     warm: SystemBed, warm_cache: Path, clones: Mapping[str, Clone]
 ) -> None:
