@@ -168,7 +168,7 @@ def test_its_size_is_another_one_after_a_restart(place: RegionBed, worker: str) 
     assert place.machine("config", worker).returncode == 0
 
 
-@pytest.mark.parametrize("step", [*BEFORE_LOGIN, *AFTER_LOGIN])
+@pytest.mark.parametrize("step", [*BEFORE_LOGIN, *AFTER_LOGIN[::2]])
 def test_a_create_that_is_killed_leaves_nothing_once_it_is_removed(
     place: RegionBed, step: str
 ) -> None:

@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,6 @@ sudo docker network ls --quiet --filter label=machine.check
 """What a check could leave behind."""
 
 
-ANSWERED = """
-until [ -e ended ]; do
-    for address in "$@"; do
-        curl -sf -m 5 http://$address/ | grep -q "Welcome to nginx" && sleep 0.2 && continue 2
-    done
-    echo nobody
-done
-"""
-"""Ask nodes for a service, again and again; tell when none of them answers."""
 LOOSE = """#!/bin/sh
 for word; do
     [ "$last" != --bundle ] || sed -i 's/"memory":{[^}]*}/"memory":{}/' "$word/config.json"
@@ -120,9 +111,6 @@ class Shell:
         assert done.returncode == 0, done.stdout
         found: dict[str, Any] = json.loads(done.stdout)["data"]
         return found
-
-    def addresses(self) -> list[str]:
-        return [self.bed.machine("ip", name).stdout.strip() for name in ("m1", "w1", "w2")]
 
     def eventually(self, check: Callable[[], bool]) -> None:
         """What is asked may be refused meanwhile: a Swarm that chooses a leader answers nobody."""
@@ -243,42 +231,23 @@ def test_managers_stand_the_loss_of_their_leader(shell: Shell) -> None:
     shell.eventually(lambda: shell.status("w1")["managers"]["reachable"] == 3)
 
 
-@contextmanager
-def answered(shell: Shell) -> Iterator[Path]:
-    """While it is asked for all the time; a file tells how often nobody answered."""
-    log = shell.folder / "answered.log"
-    words = shell.words(shell.folder, "bash", "-c", ANSWERED, "bash", *shell.addresses())
-    with (
-        log.open("w") as file,
-        subprocess.Popen([*shell.bed.inside(), *words], stdout=file) as process,
-    ):
-        try:
-            yield log
-        finally:
-            (shell.folder / "ended").touch()
-            process.wait()
-
-
-def test_every_engine_is_changed_while_the_service_answers(shell: Shell) -> None:
-    leader = shell.status("m1")["leader"]
-    with answered(shell) as log:
-        said = shell.machine("swarm", "upgrade", "m1", "--engine-label", "tier=gold")
-    assert log.read_text() == ""
-    told = re.findall(r"\((\w+)\) .*changed, and still", said)
-    assert sorted(told) == ["m1", "w1", "w2"]
-    assert told[-1] == leader
-    for name in told:
-        assert "tier=gold" in shell.machine("ssh", name, "sudo docker info -f '{{json .Labels}}'")
-    again = shell.machine("swarm", "upgrade", "m1", "--engine-label", "tier=gold")
-    assert again.count("already at") == 3
-
-
 def test_a_backup_is_kept(shell: Shell) -> None:
     """What comes of it is seen when all of this Swarm is gone."""
     shell.machine("swarm", "backup", "m1", f"{shell.folder}/swarm.backup")
     shell.eventually(lambda: shell.status("m1")["managers"]["reachable"] == 3)
     shell.machine("swarm", "demote", "w1", "w2")
     shell.machine("swarm", "leave", "w2")
+
+
+def test_every_engine_is_changed_and_the_service_goes_on(shell: Shell) -> None:
+    """How many of its tasks run meanwhile: tests/integration/test_rolling.py."""
+    said = shell.machine("swarm", "upgrade", "w1", "--engine-label", "tier=gold")
+    assert re.findall(r"\((\w+)\) .*changed, and still", said) == ["w1", "m1"]
+    for name in ("w1", "m1"):
+        assert "tier=gold" in shell.machine("ssh", name, "sudo docker info -f '{{json .Labels}}'")
+    assert "web replicated 3/3" in shell.type(
+        "docker service ls --format '{{.Name}} {{.Mode}} {{.Replicas}}'"
+    )
 
 
 def test_one_whose_clock_differs_is_left_outside(shell: Shell) -> None:

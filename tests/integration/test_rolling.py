@@ -4,6 +4,7 @@ other in order."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from tests.e2e.testbed import of_process
 from tests.hosts import HostBed
-from tests.integration.test_swarm import docker, eventually, has_image, seats
+from tests.integration.test_swarm import docker, eventually, has_image, run, seats, status
 
 NAMES = ("m1", "w1", "w2")
 SERVE = "while :; do busybox sleep 1; done; : rolling-"
@@ -154,6 +155,20 @@ def test_killed_with_a_node_aside_it_is_given_back(bed: HostBed) -> None:
     assert availabilities(bed) == {"active"}
 
 
+def test_three_managers_go_one_after_the_other_and_their_leader_last(bed: HostBed) -> None:
+    run(bed, "swarm", "promote", "w1", "w2")
+    leader = status(bed, "m1")["leader"]
+    docker(bed, leader, "service", "update", "--quiet", "--force", "web")  # spread over all
+    with Counter(bed) as tasks:
+        done = upgrade(bed, "--engine-label", "tier=three")
+    assert done.returncode == 0, done.stderr
+    assert tasks.least >= 1
+    told = re.findall(r"\((\w+)\) changed, and still", done.stderr)
+    assert (sorted(told), told[-1]) == (sorted(NAMES), leader)
+    assert "there is no quorum" not in done.stderr
+    run(bed, "swarm", "demote", "w1", "w2")
+
+
 def test_it_does_not_begin_where_one_is_missing(bed: HostBed) -> None:
     bed.hosts["w2"].cut_off()
     eventually(bed, lambda: seats(bed, "m1")["w2"]["state"] == "down")
@@ -161,4 +176,4 @@ def test_it_does_not_begin_where_one_is_missing(bed: HostBed) -> None:
     assert refused.returncode == 1
     assert "Not all of the Swarm is there: w2" in refused.stderr
     assert "machine start w2" in refused.stderr
-    assert tier(bed, "w1") == "tier=tin"
+    assert tier(bed, "w1") == "tier=three"
