@@ -62,18 +62,10 @@ class Use:
 
 
 class Stopped(Use):
-    """With the certificates and the stop of one that keeps its address."""
+    """With the stop of one that keeps its address."""
 
     disk_gib: ClassVar[int | None] = None
     """What its disk grows to, where that can be seen in the guest."""
-
-    def test_certificates_are_renewed(self, place: Bed, worker: str) -> None:
-        folder = place.store / "machines" / worker
-        before = (folder / "server.pem").read_bytes()
-        renewed = place.machine("regenerate-certs", "--force", "--client-certs", worker)
-        assert renewed.returncode == 0, renewed.stderr
-        assert (folder / "server.pem").read_bytes() != before
-        assert place.machine("config", worker).returncode == 0
 
     def test_it_stops_and_starts_with_the_same_address_and_another_size(
         self, place: Bed, worker: str
@@ -103,7 +95,15 @@ class Stopped(Use):
 
 
 class MachineLife(Stopped):
-    """With a restart, too."""
+    """With what is the core's alone, and the same for all."""
+
+    def test_certificates_are_renewed(self, place: Bed, worker: str) -> None:
+        folder = place.store / "machines" / worker
+        before = (folder / "server.pem").read_bytes()
+        renewed = place.machine("regenerate-certs", "--force", "--client-certs", worker)
+        assert renewed.returncode == 0, renewed.stderr
+        assert (folder / "server.pem").read_bytes() != before
+        assert place.machine("config", worker).returncode == 0
 
     def test_it_restarts(self, place: Bed, worker: str) -> None:
         restart(place, worker)

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from machine.layers import LayerCache
-from tests.e2e.life import Stopped, restart
+from tests.e2e.life import Use, restart
 from tests.e2e.testbed import Bed, SystemBed
 
 pytestmark = pytest.mark.e2e
@@ -274,7 +274,7 @@ def test_a_boot_changes_nothing_of_it(clones: Mapping[str, Clone]) -> None:
     assert again == {key: clone.facts[key] for key in again}
 
 
-class TestLife(Stopped):  # it was restarted above
+class TestUse(Use):
     @pytest.fixture
     def place(self, warm: SystemBed) -> Bed:
         return warm
