@@ -235,19 +235,17 @@ def test_a_backup_is_kept(shell: Shell) -> None:
     """What comes of it is seen when all of this Swarm is gone."""
     shell.machine("swarm", "backup", "m1", f"{shell.folder}/swarm.backup")
     shell.eventually(lambda: shell.status("m1")["managers"]["reachable"] == 3)
+    shell.type("docker service rm web")
     shell.machine("swarm", "demote", "w1", "w2")
     shell.machine("swarm", "leave", "w2")
 
 
-def test_every_engine_is_changed_and_the_service_goes_on(shell: Shell) -> None:
-    """How many of its tasks run meanwhile: tests/integration/test_rolling.py."""
+def test_every_engine_is_changed(shell: Shell) -> None:
+    """And that a service goes on meanwhile: tests/integration/test_rolling.py."""
     said = shell.machine("swarm", "upgrade", "w1", "--engine-label", "tier=gold")
     assert re.findall(r"\((\w+)\) .*changed, and still", said) == ["w1", "m1"]
     for name in ("w1", "m1"):
         assert "tier=gold" in shell.machine("ssh", name, "sudo docker info -f '{{json .Labels}}'")
-    assert "web replicated 3/3" in shell.type(
-        "docker service ls --format '{{.Name}} {{.Mode}} {{.Replicas}}'"
-    )
 
 
 def test_one_whose_clock_differs_is_left_outside(shell: Shell) -> None:
@@ -257,7 +255,6 @@ def test_one_whose_clock_differs_is_left_outside(shell: Shell) -> None:
     assert '"w2" is in no Swarm' in shell.machine("swarm", "status", "w2", code=1)
     shell.machine("ssh", "w2", "sudo date -s '-100 days'")
     shell.machine("swarm", "join", "w2", "--to", "m1")
-    shell.type("docker service rm web")
 
 
 def test_the_end_of_the_lesson(shell: Shell) -> None:
