@@ -83,6 +83,11 @@ class Cluster:
     from_its_state: bool = False  # what this manager knows of a lost one goes on in the new one
 
 
+def reasons(waiting: Sequence[str]) -> list[str]:
+    """Of what ``Swarm.waiting`` answers, each once."""
+    return sorted(set(filter(None, waiting)))
+
+
 @dataclass(frozen=True, slots=True)
 class Certificates:
     """``authority`` is that of the Swarm (PEM), which members trust. Their own are valid for

@@ -14,7 +14,7 @@ from machine.cli import complete, context, output, progress
 from machine.cli import upgrade as choices
 from machine.cli.remove import confirmed
 from machine.errors import UsageError
-from machine.swarm import Cluster, Role
+from machine.swarm import Cluster, Role, reasons
 from machine.workflows.swarm import Way
 
 if TYPE_CHECKING:
@@ -386,7 +386,7 @@ def _show(found: Status) -> None:
     )
     if found.waiting:
         output.value(f"Waiting    {len(found.waiting)} tasks do not run yet")
-        for reason in sorted(set(filter(None, found.waiting))):
+        for reason in reasons(found.waiting):
             output.value(f"           {reason}")
     rows = [
         (

@@ -14,7 +14,7 @@ from machine.events import Emit, ignore
 from machine.host import Host
 from machine.model import State
 from machine.store import Store
-from machine.swarm import Availability, Node, Role
+from machine.swarm import Availability, Node, Role, reasons
 from machine.workflows import managers, quorum
 from machine.workflows.managers import Lead
 
@@ -180,11 +180,8 @@ def drain(host: Host, lead: Lead) -> None:
                 timeout=SETTLE_TIMEOUT,
             )
         if left := lead.swarm.waiting():
-            reasons = "; ".join(sorted(set(filter(None, left))))
-            host.report.warn(
-                f"{len(left)} tasks have not found another place to run"
-                + (f": {reasons}" if reasons else "")
-            )
+            told = f"{len(left)} tasks have not found another place to run"
+            host.report.warn(": ".join(filter(None, (told, "; ".join(reasons(left))))))
 
 
 def _members(store: Store, names: Sequence[str]) -> list[Host]:

@@ -26,13 +26,6 @@ def worker(session_bed: SessionBed, before: set[str]) -> str:
     return "worker1"
 
 
-def variables(bed: SessionBed, name: str) -> dict[str, str]:
-    shown = bed.machine("env", "--shell", "sh", name)
-    assert shown.returncode == 0, shown.stderr
-    words = shlex.split(shown.stdout, comments=True)
-    return dict(word.split("=", 1) for word in words if "=" in word)
-
-
 @pytest.fixture(scope="module")
 def image(session_bed: SessionBed, image_tar: Path) -> str:
     """Where the ordinary user may read it."""
@@ -43,7 +36,7 @@ def image(session_bed: SessionBed, image_tar: Path) -> str:
 
 
 def run_container(bed: SessionBed, name: str, docker: str, image: str) -> None:
-    env = variables(bed, name)
+    env = bed.variables(name)
     assert env["DOCKER_HOST"].startswith("tcp://127.0.0.1:")
     imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", image, "hello", env=env)
     assert imported.returncode == 0, imported.stderr
@@ -91,11 +84,11 @@ def test_two_of_them_are_a_swarm(session_bed: SessionBed, worker: str, docker: s
     for words in (("init", worker), ("join", "worker2", "--to", worker)):
         done = session_bed.machine("swarm", *words)
         assert done.returncode == 0, done.stderr
-    shown = json.loads(session_bed.machine("swarm", "status", worker, "--output", "json").stdout)
-    addresses = {seat["machine"]: seat["node"]["address"] for seat in shown["data"]["seats"]}
+    seats = session_bed.swarm_status(worker)["seats"]
+    addresses = {seat["machine"]: seat["node"]["address"] for seat in seats}
     assert set(addresses) == {worker, "worker2"}
     assert not any(address.startswith("127.") for address in addresses.values())
-    env = variables(session_bed, worker)
+    env = session_bed.variables(worker)
     service = ("service", "create", "--quiet", "--no-resolve-image", "--replicas", "1")
     place = ("--constraint", "node.hostname==worker2", "--publish", "8080:80")
     serve = ("hello", "sh", "-c", "echo mesh >/index.html; exec busybox httpd -f -h /")

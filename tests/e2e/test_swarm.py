@@ -8,10 +8,8 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -105,22 +103,6 @@ class Shell:
         done = self.bed.machine(*words)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
-
-    def status(self, name: str) -> dict[str, Any]:
-        done = self.bed.machine("swarm", "status", "--output", "json", name)
-        assert done.returncode == 0, done.stdout
-        found: dict[str, Any] = json.loads(done.stdout)["data"]
-        return found
-
-    def eventually(self, check: Callable[[], bool]) -> None:
-        """What is asked may be refused meanwhile: a Swarm that chooses a leader answers nobody."""
-
-        def holds() -> bool:
-            with suppress(AssertionError):
-                return check()
-            return False
-
-        self.bed.wait_for(holds, 120)
 
 
 class WarmBed(SystemBed):
@@ -221,20 +203,20 @@ def test_managers_stand_the_loss_of_their_leader(shell: Shell) -> None:
     create = "docker service create --quiet --no-resolve-image --replicas 3"
     shell.type(f"{create} --name web -p 80:80 nginx:local")
     shell.machine("swarm", "promote", "w1", "w2")
-    assert shell.status("m1")["leader"] == "m1"
+    assert shell.bed.swarm_status("m1")["leader"] == "m1"
     shell.machine("stop", "m1")
-    shell.eventually(lambda: shell.status("w1")["leader"] in ("w1", "w2"))
+    shell.bed.eventually(lambda: shell.bed.swarm_status("w1")["leader"] in ("w1", "w2"), 120)
     refused = shell.machine("stop", "w1", code=1)
     assert "left with 1 of 3 managers, and needs 2" in refused
     assert "machine start m1" in refused
     shell.machine("start", "m1")
-    shell.eventually(lambda: shell.status("w1")["managers"]["reachable"] == 3)
+    shell.bed.eventually(lambda: shell.bed.swarm_status("w1")["managers"]["reachable"] == 3, 120)
 
 
 def test_a_backup_is_kept(shell: Shell) -> None:
     """What comes of it is seen when all of this Swarm is gone."""
     shell.machine("swarm", "backup", "m1", f"{shell.folder}/swarm.backup")
-    shell.eventually(lambda: shell.status("m1")["managers"]["reachable"] == 3)
+    shell.bed.eventually(lambda: shell.bed.swarm_status("m1")["managers"]["reachable"] == 3, 120)
     shell.type("docker service rm web")
     shell.machine("swarm", "demote", "w1", "w2")
     shell.machine("swarm", "leave", "w2")
@@ -270,7 +252,7 @@ def file(shell: Shell) -> Path:
 
 
 def roles(shell: Shell) -> dict[str, str]:
-    return {seat["machine"]: seat["node"]["role"] for seat in shell.status("w1")["seats"]}
+    return {seat["machine"]: seat["node"]["role"] for seat in shell.bed.swarm_status("w1")["seats"]}
 
 
 def test_a_fleet_from_its_file(shell: Shell, file: Path) -> None:
@@ -284,7 +266,7 @@ def test_a_backup_begins_again_on_another_machine(shell: Shell, file: Path) -> N
     shell.machine("swarm", "leave", "w1")
     shell.machine("swarm", "leave", "-y", "m1")
     shell.machine("swarm", "restore", "w1", f"{shell.folder}/swarm.backup")
-    assert shell.status("w1")["managers"] == {"total": 1, "reachable": 1}
+    assert shell.bed.swarm_status("w1")["managers"] == {"total": 1, "reachable": 1}
     assert "web" in shell.machine("ssh", "w1", "sudo docker service ls")
     shell.machine("swarm", "leave", "-y", "w1")
 

@@ -43,10 +43,7 @@ def test_a_container_runs(
     virtualbox_bed: VirtualboxBed, worker: str, docker: str, image_tar: Path
 ) -> None:
     bed = virtualbox_bed
-    shown = bed.machine("env", "--shell", "sh", worker)
-    assert shown.returncode == 0, shown.stderr
-    words = shlex.split(shown.stdout, comments=True)
-    env = dict(word.split("=", 1) for word in words if "=" in word)
+    env = bed.variables(worker)
     assert env["DOCKER_HOST"].startswith("tcp://127.0.0.1:")
     imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
     assert imported.returncode == 0, imported.stderr
@@ -68,8 +65,7 @@ def test_two_of_them_are_a_swarm(virtualbox_bed: VirtualboxBed, worker: str) -> 
     for words in (("init", worker), ("join", "worker2", "--to", worker)):
         done = bed.machine("swarm", *words)
         assert done.returncode == 0, done.stderr
-    shown = json.loads(bed.machine("swarm", "status", worker, "--output", "json").stdout)["data"]
-    for seat in shown["seats"]:
+    for seat in bed.swarm_status(worker)["seats"]:
         facts = json.loads(bed.machine("inspect", seat["machine"]).stdout)["Machine"]["facts"]
         assert seat["node"]["address"] == facts["lan"].partition("/")[0]
         assert seat["node"]["state"] == "ready"

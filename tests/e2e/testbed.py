@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from tests.artefact import CACHE
 
@@ -164,6 +164,13 @@ class Bed:
         words = shlex.split(shown.stdout, comments=True)
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    def swarm_status(self, name: str) -> dict[str, Any]:
+        """What a manager tells of the Swarm that a machine is in."""
+        done = self.machine("swarm", "status", "--output", "json", name)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)["data"]
+        return found
+
     def popen(self, *words: str, stderr: IO[str] | None = None) -> subprocess.Popen[str]:
         """The tool in the background, its standard output to read."""
         return subprocess.Popen(
@@ -241,6 +248,17 @@ class Bed:
 
     def inside(self) -> list[str]:
         return ["nsenter", "-t", str(self._holder.pid), "-m", "-n", "--"]
+
+    def eventually(self, check: Callable[[], bool], seconds: float = 60) -> None:
+        """As ``wait_for``, where what is asked may be refused meanwhile: a Swarm that chooses a leader
+        answers nobody."""
+
+        def holds() -> bool:
+            with contextlib.suppress(AssertionError):
+                return check()
+            return False
+
+        self.wait_for(holds, seconds)
 
     def wait_for(self, check: Callable[[], bool], seconds: float = 30) -> None:
         end = time.monotonic() + seconds

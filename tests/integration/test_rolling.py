@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.testbed import of_process
 from tests.hosts import HostBed
-from tests.integration.test_swarm import docker, eventually, has_image, run, seats, status
+from tests.integration.test_swarm import docker, has_image, run, seats
 
 NAMES = ("m1", "w1", "w2")
 SERVE = "while :; do busybox sleep 1; done; : rolling-"
@@ -64,7 +64,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory, image_tar: Path) -> Iterator[H
         create = ("service", "create", "--quiet", "--no-resolve-image", "--replicas", "3")
         task = ("tiny", "sh", "-c", f"{SERVE}{made.namespace}")
         docker(made, "m1", *create, "--stop-grace-period", "1s", "--name", "web", *task)
-        eventually(made, lambda: Counter(made).now() == 3)
+        made.eventually(lambda: Counter(made).now() == 3)
         yield made
 
 
@@ -94,7 +94,7 @@ def test_every_engine_is_changed_while_the_service_goes_on(bed: HostBed) -> None
     assert [line.split(")")[0] for line in told] == ["(w1", "(w2", "(m1"]
     assert "While a manager restarts there is no quorum" in done.stderr
     assert availabilities(bed) == {"active"}
-    eventually(bed, lambda: Counter(bed).now() == 3)
+    bed.eventually(lambda: Counter(bed).now() == 3)
 
 
 def test_what_is_so_is_passed_over(bed: HostBed) -> None:
@@ -134,7 +134,7 @@ def test_one_that_does_not_come_back_stops_it_and_the_next_run_goes_on(bed: Host
     assert (tier(bed, "w1"), tier(bed, "m1")) == ("tier=lead", "tier=gold")
     assert seats(bed, "m1")["w2"]["availability"] == "drain"
     assert tasks.least >= 1
-    eventually(bed, lambda: Counter(bed).now() == 3)
+    bed.eventually(lambda: Counter(bed).now() == 3)
 
     assert bed.machine("ssh", "w2", f"sudo rm {BREAK}").returncode == 0
     with Counter(bed) as tasks:
@@ -157,7 +157,7 @@ def test_killed_with_a_node_aside_it_is_given_back(bed: HostBed) -> None:
 
 def test_three_managers_go_one_after_the_other_and_their_leader_last(bed: HostBed) -> None:
     run(bed, "swarm", "promote", "w1", "w2")
-    leader = status(bed, "m1")["leader"]
+    leader = bed.swarm_status("m1")["leader"]
     docker(bed, leader, "service", "update", "--quiet", "--force", "web")  # spread over all
     with Counter(bed) as tasks:
         done = upgrade(bed, "--engine-label", "tier=three")
@@ -171,7 +171,7 @@ def test_three_managers_go_one_after_the_other_and_their_leader_last(bed: HostBe
 
 def test_it_does_not_begin_where_one_is_missing(bed: HostBed) -> None:
     bed.hosts["w2"].cut_off()
-    eventually(bed, lambda: seats(bed, "m1")["w2"]["state"] == "down")
+    bed.eventually(lambda: seats(bed, "m1")["w2"]["state"] == "down")
     refused = upgrade(bed, "--engine-label", "tier=last")
     assert refused.returncode == 1
     assert "Not all of the Swarm is there: w2" in refused.stderr

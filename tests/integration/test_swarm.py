@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +53,8 @@ def docker(bed: HostBed, name: str, *words: str) -> str:
     return done.stdout
 
 
-def status(bed: HostBed, name: str) -> dict[str, Any]:
-    done = bed.machine("swarm", "status", "--output", "json", name)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)["data"]
-    return found
-
-
 def seats(bed: HostBed, name: str) -> dict[str, dict[str, Any]]:
-    return {seat["machine"]: {**seat["node"], **seat} for seat in status(bed, name)["seats"]}
-
-
-def eventually(bed: HostBed, check: Callable[[], bool]) -> None:
-    """What is asked may be refused meanwhile: a Swarm that chooses a leader answers nobody."""
-
-    def holds() -> bool:
-        with suppress(AssertionError):
-            return check()
-        return False
-
-    bed.wait_for(holds, 60)
+    return {seat["machine"]: {**seat["node"], **seat} for seat in bed.swarm_status(name)["seats"]}
 
 
 def test_outside(bed: HostBed) -> None:
@@ -94,7 +75,7 @@ def test_begun_and_joined(bed: HostBed) -> None:
     }
     assert found["m1"]["labels"] == {"driver": "generic", "template": "default", "rack": "7"}
     assert found["w1"]["address"] == bed.hosts["w1"].address
-    assert status(bed, "m1")["certificate_days"] == 90
+    assert bed.swarm_status("m1")["certificate_days"] == 90
     roles = {row["name"]: row["swarm"] for row in listed(bed)}
     assert roles == {"m1": "manager", "w1": "worker", "w2": "worker"}
     only = bed.machine("ls", "--filter", "swarm=manager", "-q").stdout
@@ -126,7 +107,7 @@ def test_an_engine_of_another_authority_is_not_spoken_to(bed: HostBed, tmp_path:
     assert "has a certificate that does not fit" in said
     assert "machine regenerate-certs NAME" in said
     run(bed, "regenerate-certs", "-f", "w1")
-    eventually(bed, lambda: {seat["state"] for seat in seats(bed, "m1").values()} == {"ready"})
+    bed.eventually(lambda: {seat["state"] for seat in seats(bed, "m1").values()} == {"ready"})
 
 
 def test_tokens_are_told_and_kept_nowhere(bed: HostBed) -> None:
@@ -149,7 +130,7 @@ def test_what_one_knows_of_by_others_is_learned(bed: HostBed) -> None:
     raw["Machine"]["swarm"] = raw["Machine"]["node"] = ""
     record.write_text(json.dumps(raw))
     assert set(seats(bed, "m1")) == set(NAMES)
-    assert json.loads(record.read_text())["Machine"]["swarm"] == status(bed, "m1")["cluster"]
+    assert json.loads(record.read_text())["Machine"]["swarm"] == bed.swarm_status("m1")["cluster"]
 
 
 def test_a_drained_node_hands_its_tasks_over(bed: HostBed) -> None:
@@ -184,16 +165,16 @@ def test_promoted_managers_stand_the_loss_of_one(bed: HostBed) -> None:
     assert "stands the loss of none" in run(bed, "swarm", "promote", "w1")
     run(bed, "swarm", "promote", "w2")
     assert '"w2" is a manager already' in run(bed, "swarm", "promote", "w2")
-    leader = status(bed, "m1")["leader"]
+    leader = bed.swarm_status("m1")["leader"]
     assert leader == "m1"
     bed.hosts["m1"].cut_off()
-    eventually(bed, lambda: not seats(bed, "w1")["m1"]["reachable"])
-    eventually(bed, lambda: status(bed, "w1")["leader"] in ("w1", "w2"))
+    bed.eventually(lambda: not seats(bed, "w1")["m1"]["reachable"])
+    bed.eventually(lambda: bed.swarm_status("w1")["leader"] in ("w1", "w2"))
     said = run(bed, "stop", "w1", code=1)
     assert "left with 1 of 3 managers, and needs 2" in said
     assert "machine start m1" in said
     bed.hosts["m1"].start()
-    eventually(bed, lambda: seats(bed, "w1")["m1"]["reachable"])
+    bed.eventually(lambda: seats(bed, "w1")["m1"]["reachable"])
 
 
 def test_a_backup_is_kept_and_sealed(bed: HostBed, tmp_path: Path) -> None:
@@ -206,22 +187,22 @@ def test_a_backup_is_kept_and_sealed(bed: HostBed, tmp_path: Path) -> None:
     assert b"tar" not in kept.read_bytes()[:60]
     run(bed, "swarm", "backup", "m1", f"{bed.folder}/plain")
     assert (bed.folder / "plain").read_bytes().startswith(b"machine-swarm-backup-1\n")
-    eventually(bed, lambda: seats(bed, "w1")["m1"]["reachable"])
+    bed.eventually(lambda: seats(bed, "w1")["m1"]["reachable"])
 
 
 def test_one_manager_goes_on_when_the_others_are_lost(bed: HostBed) -> None:
     assert "has its quorum" in run(bed, "swarm", "recover", "-y", "m1", code=1)
     for name in ("w1", "w2"):
         bed.hosts[name].cut_off()
-    eventually(bed, lambda: "swarm recover" in bed.machine("swarm", "status", "m1").stderr)
+    bed.eventually(lambda: "swarm recover" in bed.machine("swarm", "status", "m1").stderr)
     said = run(bed, "swarm", "recover", "-y", "m1")
     assert "When w1 is back: machine swarm leave --force w1" in said
-    found = status(bed, "m1")
+    found = bed.swarm_status("m1")
     assert (found["managers"], found["leader"]) == ({"total": 1, "reachable": 1}, "m1")
     assert "web" in docker(bed, "m1", "service", "ls", "--format", "{{.Name}}")
     for name in ("w1", "w2"):
         bed.hosts[name].start()
-        eventually(bed, lambda name=name: bed.machine("version", name).returncode == 0)  # type: ignore[misc]
+        bed.eventually(lambda name=name: bed.machine("version", name).returncode == 0)  # type: ignore[misc]
         run(bed, "swarm", "leave", "--force", name)
         run(bed, "swarm", "join", name, "--to", "m1")
     assert set(seats(bed, "m1")) == set(NAMES)
@@ -232,7 +213,7 @@ def test_one_that_is_cut_off_while_it_is_promoted_is_a_manager_when_it_is_back(
 ) -> None:
     bed.hosts["w1"].cut_off()
     promotion = bed.popen("swarm", "promote", "w1")
-    eventually(bed, lambda: seats(bed, "m1")["w1"]["role"] == "manager")
+    bed.eventually(lambda: seats(bed, "m1")["w1"]["role"] == "manager")
     assert not seats(bed, "m1")["w1"]["reachable"]
     bed.hosts["w1"].start()
     assert promotion.wait(timeout=180) == 0
@@ -279,6 +260,6 @@ def test_a_backup_begins_again_elsewhere(bed: HostBed) -> None:
     said = run(bed, "swarm", "restore", "w2", str(bed.key), code=1)
     assert "is no backup of a Swarm" in said
     run(bed, "swarm", "restore", "w2", f"{bed.folder}/sealed", *secret)
-    found = status(bed, "w2")
+    found = bed.swarm_status("w2")
     assert found["managers"] == {"total": 1, "reachable": 1}
     assert "web" in docker(bed, "w2", "service", "ls", "--format", "{{.Name}}")

@@ -306,7 +306,7 @@ def test_real_hosts_once(bed: HostBed) -> None:
         assert each["engine_version"].startswith("26.1")
 
 
-def test_enter_is_a_terminal_on_themachine(bed: HostBed) -> None:
+def test_enter_is_a_terminal_on_the_machine(bed: HostBed) -> None:
     """The screen is there again when it is left."""
     child = _spawn(*bed.inside(), *bed.tool(), "top", **bed.environment)
     child.expect("SSH")

@@ -224,8 +224,7 @@ def test_a_swarm_has_all_of_its_engines_changed(up: Upgrades) -> None:
     rolled = up.bed.machine("swarm", "upgrade", "stat", "--yes")
     assert rolled.returncode == 0, rolled.stderr
     assert re.findall(rf"\((\w+)\) {OLD}\S* -> {NEW}", rolled.stderr) == ["stat", "pack"]
-    shown = json.loads(up.bed.machine("swarm", "status", "stat", "--output", "json").stdout)
-    nodes = [seat["node"] for seat in shown["data"]["seats"]]
+    nodes = [seat["node"] for seat in up.bed.swarm_status("stat")["seats"]]
     assert [node["version"].startswith(NEW) for node in nodes] == [True, True]
     assert {node["availability"] for node in nodes} == {"active"}
     for name in ("stat", "pack"):
