@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,23 +26,26 @@ WITH_LAYER = [
 
 
 @pytest.fixture(scope="module")
-def before(virtualbox_bed: VirtualboxBed) -> set[str]:
-    return virtualbox_bed.inventory()
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualboxBed]:
+    with VirtualboxBed(tmp_path_factory.mktemp("bed") / "virtualbox") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def worker(virtualbox_bed: VirtualboxBed, before: set[str]) -> str:
+def before(bed: VirtualboxBed) -> set[str]:
+    return bed.inventory()
+
+
+@pytest.fixture(scope="module")
+def worker(bed: VirtualboxBed, before: set[str]) -> str:
     """One of two."""
-    made = virtualbox_bed.machine(*CREATE, "worker1", "worker2")
+    made = bed.machine(*CREATE, "worker1", "worker2")
     assert made.returncode == 0, made.stderr
     assert "Without a host-only network" in made.stderr  # whose adapter needs a kernel module
     return "worker1"
 
 
-def test_a_container_runs(
-    virtualbox_bed: VirtualboxBed, worker: str, docker: str, image_tar: Path
-) -> None:
-    bed = virtualbox_bed
+def test_a_container_runs(bed: VirtualboxBed, worker: str, docker: str, image_tar: Path) -> None:
     env = bed.variables(worker)
     assert env["DOCKER_HOST"].startswith("tcp://127.0.0.1:")
     imported = bed.run(docker, "import", "-c", "ENV PATH=/bin", str(image_tar), "hello", env=env)
@@ -51,17 +54,16 @@ def test_a_container_runs(
     assert ran.stdout == "from a container\n", ran.stderr
 
 
-def test_machines_reach_each_other(virtualbox_bed: VirtualboxBed, worker: str) -> None:
-    facts = json.loads(virtualbox_bed.machine("inspect", "worker2").stdout)["Machine"]["facts"]
+def test_machines_reach_each_other(bed: VirtualboxBed, worker: str) -> None:
+    facts = json.loads(bed.machine("inspect", "worker2").stdout)["Machine"]["facts"]
     address = facts["lan"].partition("/")[0]
     script = f"exec 3<>/dev/tcp/{address}/22; head -c 8 <&3"
-    reached = virtualbox_bed.machine("ssh", worker, f"bash -c {shlex.quote(script)}")
+    reached = bed.machine("ssh", worker, f"bash -c {shlex.quote(script)}")
     assert reached.stdout == "SSH-2.0-", reached.stderr
 
 
-def test_two_of_them_are_a_swarm(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+def test_two_of_them_are_a_swarm(bed: VirtualboxBed, worker: str) -> None:
     """On the network of the second cards: what is on the first one, nobody else can reach."""
-    bed = virtualbox_bed
     for words in (("init", worker), ("join", "worker2", "--to", worker)):
         done = bed.machine("swarm", *words)
         assert done.returncode == 0, done.stderr
@@ -74,38 +76,35 @@ def test_two_of_them_are_a_swarm(virtualbox_bed: VirtualboxBed, worker: str) -> 
         assert left.returncode == 0, left.stderr
 
 
-def test_both_are_laid_over_one_base(virtualbox_bed: VirtualboxBed, worker: str) -> None:
-    folder = virtualbox_bed.home / ".local" / "share" / "machine" / "virtualbox"
+def test_both_are_laid_over_one_base(bed: VirtualboxBed, worker: str) -> None:
+    folder = bed.home / ".local" / "share" / "machine" / "virtualbox"
     assert len([each for each in folder.glob("*.vdi") if not each.name.endswith(".keep.vdi")]) == 1
-    disk = virtualbox_bed.store / "machines" / worker / worker / "disk.vdi"
+    disk = bed.store / "machines" / worker / worker / "disk.vdi"
     assert disk.stat().st_size < 8 << 20  # of the real one, which VirtualBox would write to
 
 
-def test_the_other_is_removed_and_this_one_stays(
-    virtualbox_bed: VirtualboxBed, worker: str
-) -> None:
-    removed = virtualbox_bed.machine("rm", "-y", "worker2")
+def test_the_other_is_removed_and_this_one_stays(bed: VirtualboxBed, worker: str) -> None:
+    removed = bed.machine("rm", "-y", "worker2")
     assert removed.returncode == 0, removed.stderr
-    assert virtualbox_bed.left_of("worker2") == ""
-    assert virtualbox_bed.machine("config", worker).returncode == 0
+    assert bed.left_of("worker2") == ""
+    assert bed.machine("config", worker).returncode == 0
 
 
 class TestLife(Stopped):  # a snapshot below restarts it
     @pytest.fixture
-    def place(self, virtualbox_bed: VirtualboxBed) -> Bed:
-        return virtualbox_bed
+    def place(self, bed: VirtualboxBed) -> Bed:
+        return bed
 
 
-def test_its_console(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+def test_its_console(bed: VirtualboxBed, worker: str) -> None:
     """Our images boot quietly: what their kernel and systemd write is little."""
-    shown = virtualbox_bed.machine("console", worker)
+    shown = bed.machine("console", worker)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip()
 
 
-def test_a_snapshot_brings_back_what_was(virtualbox_bed: VirtualboxBed, worker: str) -> None:
+def test_a_snapshot_brings_back_what_was(bed: VirtualboxBed, worker: str) -> None:
     """The guest's disk is what stands for VirtualBox's own, laid over the same chain."""
-    bed = virtualbox_bed
     assert bed.machine("ssh", worker, "echo kept > letter; sync").returncode == 0
     for words in (("kill", worker), ("snapshot", "take", worker, "one"), ("start", worker)):
         done = bed.machine(*words)
@@ -117,21 +116,16 @@ def test_a_snapshot_brings_back_what_was(virtualbox_bed: VirtualboxBed, worker: 
     assert bed.machine("config", worker).returncode == 0
 
 
-def test_removal_leaves_nothing(
-    virtualbox_bed: VirtualboxBed, worker: str, before: set[str]
-) -> None:
+def test_removal_leaves_nothing(bed: VirtualboxBed, worker: str, before: set[str]) -> None:
     """Running, and with a snapshot."""
-    removed = virtualbox_bed.machine("rm", "-y", worker)
+    removed = bed.machine("rm", "-y", worker)
     assert removed.returncode == 0, removed.stderr
-    assert virtualbox_bed.inventory() == before
-    again = virtualbox_bed.machine("rm", "-y", worker)
+    assert bed.inventory() == before
+    again = bed.machine("rm", "-y", worker)
     assert "does not exist" in again.stderr
 
 
-def test_killed_at_every_step_it_is_removed(
-    virtualbox_bed: VirtualboxBed, before: set[str]
-) -> None:
-    bed = virtualbox_bed
+def test_killed_at_every_step_it_is_removed(bed: VirtualboxBed, before: set[str]) -> None:
 
     def registered(name: str) -> Callable[[], bool]:
         return lambda: f'"{name}"' in bed.vbox("list", "vms")

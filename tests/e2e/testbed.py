@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import itertools
 import json
 import os
 import re
@@ -57,6 +58,8 @@ class Bed:
     script = ""
     folders: tuple[str, ...] = ()
     """Of libvirt's own, to be looked through for what is left."""
+    numbers = itertools.count(1)
+    """Of all beds: folders of two modules may have one name."""
 
     def __init__(self, folder: Path) -> None:
         if os.geteuid() != 0:
@@ -68,7 +71,7 @@ class Bed:
         self.home = folder / "home"
         self.cache = CACHE
         self.root = ROOT
-        self.namespace = f"machine-{os.getpid()}-{folder.name}"
+        self.namespace = f"machine-{os.getpid()}-{next(self.numbers)}-{folder.name}"
         self._children: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:

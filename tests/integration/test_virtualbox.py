@@ -31,7 +31,7 @@ exec {real} "$@"
 """A VBoxManage that fails from one of its calls on."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualboxBed]:
     with VirtualboxBed(tmp_path_factory.mktemp("bed") / "virtualbox") as made:
         yield made
@@ -44,7 +44,7 @@ def place(bed: VirtualboxBed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, bed.environment[name])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def image(bed: VirtualboxBed) -> Image:
     """A disk without anything on it."""
     disk = bed.folder / "empty.qcow2"
