@@ -116,7 +116,6 @@ class Engine(ABC):
     """A file that it opens when it starts, before it has become anybody (no id, no state, no
     socket): where that is a pipe it waits, and a warm machine's memory is saved there. "" if there
     is none: its machines do not start warm."""
-    swarm_folder: ClassVar[str] = ""  # what it knows of its Swarm is kept there on a host
     archive: ClassVar[Archive | None] = None  # None: there are no static bundles of it
 
     def __init__(self, guest: Guest, provisioner: Provisioner) -> None:

@@ -200,16 +200,23 @@ def ls(output_format: context.Output = "text") -> None:
 
 
 @app.command()
-def status(name: Name, output_format: context.Output = "text") -> None:
+def status(
+    name: Name,
+    certificates: Annotated[
+        bool,
+        typer.Option("--certificates", help="log in to its machines: when each one's own ends"),
+    ] = False,
+    output_format: context.Output = "text",
+) -> None:
     """Show a Swarm: quorum, leader, and every node of it."""
     from machine.workflows import swarm_status
 
     as_json = context.is_json(output_format)
-    found = swarm_status.status(context.store(), name)
+    found = swarm_status.status(context.store(), name, certificates=certificates)
     if as_json:
         output.envelope("swarm", {**dataclasses.asdict(found), "leader": found.leader})
         return
-    _show(found)
+    _show(found, certificates=certificates)
 
 
 @app.command()
@@ -375,7 +382,7 @@ def _listed(swarm: Known) -> tuple[str, ...]:
     return (swarm.cluster, reachable, nodes, ",".join(swarm.machines), swarm.problem)
 
 
-def _show(found: Status) -> None:
+def _show(found: Status, *, certificates: bool) -> None:
     count = found.managers
     output.value(f"Swarm      {found.cluster}")
     output.value(f"Managers   {count.reachable} of {count.total} reachable, {count.needed} needed")
@@ -400,13 +407,14 @@ def _show(found: Status) -> None:
             str(each.tasks),
             each.node.address,
             each.node.version,
+            *((each.certificate_ends or "-",) if certificates else ()),
             ",".join(f"{key}={value}" for key, value in sorted(each.node.labels.items())),
         )
         for each in found.seats
     ]
     output.value("")
     heads = ("MACHINE", "HOST", "ROLE", "STATE", "AVAILABILITY", "TASKS", "ADDRESS", "ENGINE")
-    output.table((*heads, "LABELS"), rows)
+    output.table((*heads, *(("CERTIFICATE",) if certificates else ()), "LABELS"), rows)
     if count.advice:
         output.say(count.advice)
     for machine, why in found.astray.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -52,14 +53,14 @@ def backup(
                     f'"{name}" is no manager: it knows nothing of its Swarm',
                     hint=f"The managers are shown by: machine swarm status {name}",
                 )
-            nodes = own.nodes()
+            nodes, folder = own.nodes(), own.folder()
         if quorum.Managers.of(nodes).total > 1:
             quorum.require(nodes, {now.node}, stays=True)
         about = Backup(name, now.cluster, host.ask().version, _now())
         session = Session.open(host)
         try:
             with _engine_off(session), host.report.step("backup", "Reading the Swarm's state"):
-                content = _packed(session)
+                content = _packed(session, folder)
         finally:
             session.close()
         header = json.dumps(asdict(about)).encode()
@@ -106,12 +107,13 @@ def restore(
         host.require_running()
         with host.swarm() as own:
             swarm.require_outside(host, own.membership())
+            folder = own.folder()
         _compare(host, about)
         entrance = swarm.entrance(host, way)
         session = Session.open(host)
         try:
             with _engine_off(session), host.report.step("restore", "Writing the Swarm's state"):
-                _unpacked(session, packed)
+                _unpacked(session, packed, folder)
         finally:
             session.close()
         with host.swarm(timeout=180) as own, host.report.step("begin", "Beginning it again"):
@@ -212,9 +214,9 @@ def _engine_off(session: Session) -> Iterator[None]:
         bootstrap.verify(session.host)
 
 
-def _packed(session: Session) -> bytes:
-    folder = session.engine.swarm_folder
-    session.guest.script(f"umask 077\ntar -C {folder} -czf {HOLD} .\n", sudo=True, timeout=300)
+def _packed(session: Session, folder: str) -> bytes:
+    quoted = shlex.quote(folder)
+    session.guest.script(f"umask 077\ntar -C {quoted} -czf {HOLD} .\n", sudo=True, timeout=300)
     content = session.guest.get(HOLD, sudo=True)
     session.guest.run("rm", "-f", HOLD, sudo=True)
     if not content:
@@ -222,11 +224,11 @@ def _packed(session: Session) -> bytes:
     return content
 
 
-def _unpacked(session: Session, packed: bytes) -> None:
-    folder = session.engine.swarm_folder
+def _unpacked(session: Session, packed: bytes, folder: str) -> None:
+    quoted = shlex.quote(folder)
     session.guest.put(packed, HOLD, mode=0o600)
     session.guest.script(
-        f"rm -rf {folder}\nmkdir -m 700 {folder}\ntar -C {folder} -xzf {HOLD}\nrm -f {HOLD}\n",
+        f"rm -rf {quoted}\nmkdir -m 700 {quoted}\ntar -C {quoted} -xzf {HOLD}\nrm -f {HOLD}\n",
         sudo=True,
         timeout=300,
     )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
 from machine import tls
 from machine.errors import MachineError
+from machine.host import Host
 from machine.store import Store
 from machine.swarm import Node, Role
 from machine.workflows import managers, quorum
+
+MOST: Final = 8
+"""Members that are logged in to at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,9 @@ class Seat:
     node: Node
     machine: str
     tasks: int
+    certificate_ends: str = (
+        ""  # the day (ISO 8601); "" where it was not asked for or cannot be read
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,15 @@ class Known:
     problem: str = ""
 
 
-def status(store: Store, name: str) -> Status:
-    """Of the Swarm that a machine is in. Raises HostError for one that is in none, SwarmUnreachable."""
+def status(store: Store, name: str, *, certificates: bool = False) -> Status:
+    """Of the Swarm that a machine is in. ``certificates`` logs in to its machines, to read until when
+    each one's own is valid. Raises HostError for one that is in none, SwarmUnreachable."""
     with managers.managed(store, name) as lead:
         names, tasks = managers.machines(store, lead), lead.swarm.tasks()
-        certificates = lead.swarm.certificates()
+        trust = lead.swarm.certificates()
+        ends = _certificates_end(store, names) if certificates else {}
         seats = [
-            Seat(node, names.get(node.id, ""), tasks.get(node.id, 0))
+            Seat(node, names.get(node.id, ""), tasks.get(node.id, 0), ends.get(node.id, ""))
             for node in sorted(lead.nodes, key=lambda node: (node.role is Role.WORKER, node.name))
         ]
         return Status(
@@ -66,8 +77,8 @@ def status(store: Store, name: str) -> Status:
             told_by=lead.host.name,
             managers=quorum.Managers.of(lead.nodes),
             seats=seats,
-            authority_ends=tls.ends(certificates.authority).date().isoformat(),
-            certificate_days=certificates.member_days,
+            authority_ends=tls.ends(trust.authority).date().isoformat(),
+            certificate_days=trust.member_days,
             waiting=lead.swarm.waiting(),
             astray=_astray(store, lead),
         )
@@ -88,6 +99,24 @@ def _known(store: Store, cluster: str, names: Sequence[str]) -> Known:
             return Known(cluster, names, quorum.Managers.of(lead.nodes), len(lead.nodes))
     except MachineError as exc:
         return Known(cluster, names, None, problem=exc.brief)
+
+
+def _certificates_end(store: Store, names: Mapping[str, str]) -> dict[str, str]:
+    """By node: the day, of those whose machine lets it be read."""
+
+    def ends(name: str) -> str:
+        try:
+            host = Host.load(store, name)
+            with host.swarm(timeout=managers.ANSWER_TIMEOUT) as own:
+                file = f"{own.folder()}/{own.certificate}"
+            with host.guest() as guest:
+                content = guest.get(file, sudo=True)
+        except MachineError:
+            return ""
+        return tls.ends(content).date().isoformat() if content else ""
+
+    with ThreadPoolExecutor(max_workers=MOST) as pool:
+        return dict(zip(names, pool.map(ends, names.values()), strict=True))
 
 
 def _astray(store: Store, lead: managers.Lead) -> dict[str, str]:

@@ -47,7 +47,6 @@ class DockerEngine(Engine):
     door: ClassVar[str] = CERT
     """dockerd loads its certificate before containerd, its id and its networks (26.1: newAPIServer-
     TLSConfig comes first in DaemonCli.start); a running one would have to be restarted for it."""
-    swarm_folder: ClassVar[str] = "/var/lib/docker/swarm"
     archive: ClassVar[Archive | None] = static.ARCHIVE
 
     _changed: Sequence[FileChange] = ()  # to go back from

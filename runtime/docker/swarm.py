@@ -29,11 +29,16 @@ ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove"
 
 
 class DockerSwarm(Swarm):
+    certificate = "certificates/swarm-node.crt"
+
     def __init__(self, client: APIClient) -> None:
         self._client: Any = Saying(client)
 
     def membership(self) -> Membership:
         return membership(self._client.info()["Swarm"])
+
+    def folder(self) -> str:
+        return f"{self._client.info()['DockerRootDir']}/swarm"
 
     def init(self, entrance: Entrance, cluster: Cluster) -> None:
         pools = {"default_addr_pool": list(cluster.pools), "subnet_size": cluster.subnet_bits}

@@ -94,21 +94,6 @@ class Stopped(Use):
             assert self.disk_gib - 2 <= int(disk_size.rstrip("G")) <= self.disk_gib
 
 
-class MachineLife(Stopped):
-    """With what is the core's alone, and the same for all."""
-
-    def test_certificates_are_renewed(self, place: Bed, worker: str) -> None:
-        folder = place.store / "machines" / worker
-        before = (folder / "server.pem").read_bytes()
-        renewed = place.machine("regenerate-certs", "--force", "--client-certs", worker)
-        assert renewed.returncode == 0, renewed.stderr
-        assert (folder / "server.pem").read_bytes() != before
-        assert place.machine("config", worker).returncode == 0
-
-    def test_it_restarts(self, place: Bed, worker: str) -> None:
-        restart(place, worker)
-
-
 def restart(place: Bed, worker: str) -> None:
     """It keeps its address, and it is another boot."""
     url = place.machine("url", worker).stdout

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,34 +87,6 @@ def test_a_container_runs(place: Place, worker: str, docker: str, image_tar: Pat
     assert imported.returncode == 0, imported.stderr
     ran = place.run(docker, "run", "--rm", "hello", "echo", "from a container", **env)
     assert ran.stdout == "from a container\n", ran.stderr
-
-
-NEWER = """
-from machine.host import Host
-from machine.store import Store
-from machine.workflows import bootstrap
-
-host = Host.load(Store(), "w1")
-bootstrap.issue_server_certificate(host)
-host.block.restored = True
-host.save()
-print(host.address().engine_port)
-"""
-
-
-def test_after_a_return_to_a_snapshot_the_engine_is_brought_up_to_date(
-    place: Place, worker: str
-) -> None:
-    """What the guest has is older than the record, as a snapshot is."""
-    noted = place.run(str(place.python), "-c", NEWER)
-    assert noted.returncode == 0, noted.stderr
-    for words in (("stop",), ("start",)):
-        ran = place.machine(*words, worker)
-        assert ran.returncode == 0, ran.stderr
-    shown = ssl.get_server_certificate(("127.0.0.1", int(noted.stdout)))
-    assert shown.strip() == (place.machines / worker / "server.pem").read_text().strip()
-    record = json.loads(place.machine("inspect", worker).stdout)
-    assert record["Machine"]["restored"] is False
 
 
 def test_removal_leaves_nothing(place: Place, worker: str) -> None:

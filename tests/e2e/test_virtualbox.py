@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_the_other_is_removed_and_this_one_stays(bed: VirtualboxBed, worker: str
     assert bed.machine("config", worker).returncode == 0
 
 
-class TestLife(Stopped):  # a snapshot below restarts it
+class TestLife(Stopped):
     @pytest.fixture
     def place(self, bed: VirtualboxBed) -> Bed:
         return bed
@@ -103,17 +104,30 @@ def test_its_console(bed: VirtualboxBed, worker: str) -> None:
     assert shown.stdout.strip()
 
 
+NEWER = """
+from machine.host import Host
+from machine.store import Store
+from machine.workflows import bootstrap
+
+bootstrap.issue_server_certificate(Host.load(Store(), "worker1"))
+"""
+
+
 def test_a_snapshot_brings_back_what_was(bed: VirtualboxBed, worker: str) -> None:
-    """The guest's disk is what stands for VirtualBox's own, laid over the same chain."""
+    """The guest's disk is what stands for VirtualBox's own, laid over the same chain. What its record
+    has, as a newer certificate, its engine has too in the end."""
     assert bed.machine("ssh", worker, "echo kept > letter; sync").returncode == 0
     for words in (("kill", worker), ("snapshot", "take", worker, "one"), ("start", worker)):
         done = bed.machine(*words)
         assert done.returncode == 0, done.stderr
     assert bed.machine("ssh", worker, "cat letter; rm letter; sync").stdout == "kept\n"
+    issued = bed.run(*bed.tool()[:1], "-c", NEWER)
+    assert issued.returncode == 0, issued.stderr
     returned = bed.machine("snapshot", "restore", "-y", "--restart", worker, "one")
     assert returned.returncode == 0, returned.stderr
     assert bed.machine("ssh", worker, "cat letter").stdout == "kept\n"
-    assert bed.machine("config", worker).returncode == 0
+    newer = (bed.store / "machines" / worker / "server.pem").read_text()
+    assert bed.served(worker) == ssl.PEM_cert_to_DER_cert(newer)
 
 
 def test_removal_leaves_nothing(bed: VirtualboxBed, worker: str, before: set[str]) -> None:

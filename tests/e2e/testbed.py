@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -50,6 +51,12 @@ def of_process(number: int, what: str) -> str:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{number}/{what}").read_text()
     return ""
+
+
+_SERVED = """
+import ssl, sys
+print(ssl.get_server_certificate((sys.argv[1], int(sys.argv[2]))))
+"""
 
 
 class Bed:
@@ -166,6 +173,15 @@ class Bed:
         assert shown.returncode == 0, shown.stderr
         words = shlex.split(shown.stdout, comments=True)
         return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def served(self, name: str) -> bytes:
+        """The certificate that a machine's engine shows to whoever comes (DER)."""
+        at, _, port = (
+            self.machine("url", name).stdout.strip().removeprefix("tcp://").rpartition(":")
+        )
+        shown = self.run(*self.tool()[:1], "-c", _SERVED, at, port)
+        assert shown.returncode == 0, shown.stderr
+        return ssl.PEM_cert_to_DER_cert(shown.stdout.strip())
 
     def swarm_status(self, name: str) -> dict[str, Any]:
         """What a manager tells of the Swarm that a machine is in."""

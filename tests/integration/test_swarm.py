@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from machine.tls import Authority
+from machine import tls
 from tests.hosts import HostBed
 
 NAMES = ("m1", "w1", "w2")
+OPTIONS = {"m1": ("--engine-opt", "data-root=/var/lib/docker/elsewhere")}
 SERVE = "while :; do busybox sleep 1; done"
 TIED = ("--stop-grace-period", "1s", "--constraint", "node.hostname==w2", "--name", "tied")
 
@@ -27,7 +28,7 @@ TIED = ("--stop-grace-period", "1s", "--constraint", "node.hostname==w2", "--nam
 def bed(tmp_path_factory: pytest.TempPathFactory, image_tar: Path) -> Iterator[HostBed]:
     with HostBed(tmp_path_factory.mktemp("swarm") / "bed", *NAMES) as made:
         with ThreadPoolExecutor() as pool:
-            for done in pool.map(made.create, NAMES):
+            for done in pool.map(lambda name: made.create(name, *OPTIONS.get(name, ())), NAMES):
                 assert done.returncode == 0, done.stderr
         for name in NAMES:
             has_image(made, name, image_tar)
@@ -76,6 +77,9 @@ def test_begun_and_joined(bed: HostBed) -> None:
     assert found["m1"]["labels"] == {"driver": "generic", "template": "default", "rack": "7"}
     assert found["w1"]["address"] == bed.hosts["w1"].address
     assert bed.swarm_status("m1")["certificate_days"] == 90
+    file = "/var/lib/docker/swarm/certificates/swarm-node.crt"
+    own = tls.ends(bed.hosts["w1"].root(f"cat {file}").encode()).date()
+    assert re.search(rf"(?m)^w1 .* {own} ", run(bed, "swarm", "status", "--certificates", "m1"))
     roles = {row["name"]: row["swarm"] for row in listed(bed)}
     assert roles == {"m1": "manager", "w1": "worker", "w2": "worker"}
     only = bed.machine("ls", "--filter", "swarm=manager", "-q").stdout
@@ -96,7 +100,7 @@ def test_joining_twice_changes_nothing(bed: HostBed) -> None:
 
 def test_an_engine_of_another_authority_is_not_spoken_to(bed: HostBed, tmp_path: Path) -> None:
     """As where another store of machines took the host over."""
-    other = Authority(tmp_path / "certs", tmp_path / "lock")
+    other = tls.Authority(tmp_path / "certs", tmp_path / "lock")
     other.ensure()
     cert, key = other.issue_server([bed.hosts["w1"].address])
     theirs = {"ca.pem": (other.certs / "ca.pem").read_bytes(), "server.pem": cert}

@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from machine import tls
-from tests.e2e.life import MachineLife
+from tests.e2e.life import Stopped
 from tests.e2e.testbed import Bed, SystemBed
 
 pytestmark = pytest.mark.e2e
@@ -214,12 +214,21 @@ def test_engine_options_that_dockerd_refuses_change_nothing(bed: SystemBed, work
     assert "nothing had to change" in bed.machine("provision", worker).stderr
 
 
-class TestLife(MachineLife):
+class TestLife(Stopped):
     disk_gib = 24
 
     @pytest.fixture
     def place(self, bed: SystemBed) -> Bed:
         return bed
+
+
+def test_certificates_are_renewed(bed: SystemBed, worker: str) -> None:
+    folder = bed.store / "machines" / worker
+    before = (folder / "server.pem").read_bytes()
+    renewed = bed.machine("regenerate-certs", "--force", "--client-certs", worker)
+    assert renewed.returncode == 0, renewed.stderr
+    assert (folder / "server.pem").read_bytes() != before
+    assert bed.machine("config", worker).returncode == 0
 
 
 def test_the_console_is_there(bed: SystemBed, worker: str) -> None:
