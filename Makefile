@@ -12,7 +12,8 @@ demo:  ## a container on a VM that is made in front of you
 	@.ci/demo
 
 test: root setup lint  ## everything, real VMs included
-	$(PYTHON) -m pytest -n 2
+	$(PYTHON) -m pytest -n 2 tests/e2e  # an emulated processor keeps one of ours busy
+	$(PYTHON) -m pytest -n 4 tests/integration tests/unit  # which wait for half of their time
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "Tests on real VMs make network namespaces of their own," \

@@ -23,14 +23,18 @@ from tests.artefact import CACHE
 
 ROOT = Path(__file__).parent.parent
 SYSTEM = "tests/e2e/system/"
+LONGEST = (
+    SYSTEM,
+    *(f"tests/integration/test_{name}.py" for name in ("swarm", "rolling", "upgrade")),
+)
 
 hypothesis.settings.register_profile("machine", deadline=None)  # a timing is never a test
 hypothesis.settings.load_profile("machine")
 
 
-class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]
+class ByModule(LoadScopeScheduling):  # type: ignore[misc]
     """A worker has a module at a time, and one of them all of libvirt's system mode: one libvirt with
-    its layers is behind that, and it takes longest. What is on VMs comes first, by its name."""
+    its layers is behind that."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
@@ -43,9 +47,14 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
     config.option.loadscopereorder = False  # it goes by the number of tests
-    return LongestFirst(config, log)
+    return ByModule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, lest all workers wait for one of them in the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)
