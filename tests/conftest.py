@@ -25,7 +25,10 @@ ROOT = Path(__file__).parent.parent
 SYSTEM = "tests/e2e/system/"
 LONGEST = (
     SYSTEM,
-    *(f"tests/integration/test_{name}.py" for name in ("swarm", "rolling", "upgrade")),
+    "tests/integration/test_swarm.py",
+    "tests/integration/test_rolling.py",
+    "tests/integration/test_upgrade.py",
+    "tests/integration/test_virtualbox.py",
 )
 
 hypothesis.settings.register_profile("machine", deadline=None)  # a timing is never a test
