@@ -159,6 +159,15 @@ def test_a_filter_from_the_command_line(host: str, stopped: str) -> None:
     play(scene, words="s1")
 
 
+def test_a_key_that_comes_while_it_is_taken_apart_does_no_harm(host: str, stopped: str) -> None:
+    async def scene(pilot: Pilot[None]) -> None:
+        await pilot.app.query_one("#details").remove()
+        await pilot.press("down")
+        await pilot.pause()
+
+    play(scene)
+
+
 def test_other_processes_are_watched(host: str, folder_driver: str) -> None:
     """A machine that is made, its create at work and cut off, and its end."""
 

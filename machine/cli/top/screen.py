@@ -31,6 +31,7 @@ from machine.workflows.watch import Watch, Watched
 BUG: Final = "this is a bug in machine"
 LOW: Final = 10
 """Lines of a terminal under which events have no room."""
+PARTS: Final = ("#summary", "Machines", "#details", "Events", "#filter")
 
 
 class Top(App[None]):
@@ -123,6 +124,8 @@ class Top(App[None]):
         return [each for each in self._machines.values() if table.matches(each, self._words)]
 
     def _show(self) -> None:
+        if self._is_gone:
+            return
         shown = self._shown
         summary = table.summary(
             list(self._machines.values()), len(shown), self._interval, self._words
@@ -132,6 +135,8 @@ class Top(App[None]):
         self._show_details()
 
     def on_resize(self, event: events.Resize) -> None:
+        if self._is_gone:
+            return
         self.query_one(Events).display = event.size.height >= LOW
         if self._looked:
             self.call_after_refresh(self._show)
@@ -149,6 +154,8 @@ class Top(App[None]):
 
     def _show_details(self) -> None:
         """While they are shown, the machine is logged in to."""
+        if self._is_gone:
+            return
         panel = self.query_one("#details", Static)
         watched = self._machines.get(self.query_one(Machines).chosen) if panel.display else None
         self._watch.inside = {watched.name} if watched else set()
@@ -278,8 +285,9 @@ class Top(App[None]):
 
     @property
     def _is_gone(self) -> bool:
-        """Threads may still have something to say when the screen is being left."""
-        return not self.query(Machines)
+        """Threads and widgets may still have something to say while the screen is taken apart, which
+        is done a widget at a time."""
+        return len(self.query(", ".join(PARTS))) < len(PARTS)
 
     def on_said(self, message: Said) -> None:
         if self._is_gone:
