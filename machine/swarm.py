@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Final
 
 PORT: Final = 2377
 """Of managers, where members and those who join reach them."""
@@ -37,6 +37,8 @@ class Membership:
     address: str = ""
     managers: tuple[str, ...] = ()  # ADDRESS:PORT, of those that it knows
     problem: str = ""
+    folder: str = ""  # on its host, what it knows of its Swarm
+    certificate: str = ""  # likewise, the file with its own (PEM)
 
     @property
     def is_in(self) -> bool:
@@ -101,15 +103,9 @@ class Swarm(ABC):
     """One engine's view of its Swarm. Every call raises EngineUnreachable or EngineError; what only
     a manager knows or may do, a worker's engine refuses."""
 
-    certificate: ClassVar[str]  # of this member itself (PEM), in ``folder``
-
     @abstractmethod
     def membership(self) -> Membership:
         """Of this engine; the only thing that one that is in no Swarm answers."""
-
-    @abstractmethod
-    def folder(self) -> str:
-        """Where this engine keeps what it knows of its Swarm, on its host."""
 
     @abstractmethod
     def init(self, entrance: Entrance, cluster: Cluster) -> None:

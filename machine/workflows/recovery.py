@@ -53,14 +53,14 @@ def backup(
                     f'"{name}" is no manager: it knows nothing of its Swarm',
                     hint=f"The managers are shown by: machine swarm status {name}",
                 )
-            nodes, folder = own.nodes(), own.folder()
+            nodes = own.nodes()
         if quorum.Managers.of(nodes).total > 1:
             quorum.require(nodes, {now.node}, stays=True)
         about = Backup(name, now.cluster, host.ask().version, _now())
         session = Session.open(host)
         try:
             with _engine_off(session), host.report.step("backup", "Reading the Swarm's state"):
-                content = _packed(session, folder)
+                content = _packed(session, now.folder)
         finally:
             session.close()
         header = json.dumps(asdict(about)).encode()
@@ -106,14 +106,14 @@ def restore(
         host.require_ours()
         host.require_running()
         with host.swarm() as own:
-            swarm.require_outside(host, own.membership())
-            folder = own.folder()
+            now = own.membership()
+        swarm.require_outside(host, now)
         _compare(host, about)
         entrance = swarm.entrance(host, way)
         session = Session.open(host)
         try:
             with _engine_off(session), host.report.step("restore", "Writing the Swarm's state"):
-                _unpacked(session, packed, folder)
+                _unpacked(session, packed, now.folder)
         finally:
             session.close()
         with host.swarm(timeout=180) as own, host.report.step("begin", "Beginning it again"):

@@ -26,9 +26,8 @@ class Seat:
     node: Node
     machine: str
     tasks: int
-    certificate_ends: str = (
-        ""  # the day (ISO 8601); "" where it was not asked for or cannot be read
-    )
+    certificate_ends: str = ""
+    """The day (ISO 8601); "" where it was not asked for, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def _certificates_end(store: Store, names: Mapping[str, str]) -> dict[str, str]:
         try:
             host = Host.load(store, name)
             with host.swarm(timeout=managers.ANSWER_TIMEOUT) as own:
-                file = f"{own.folder()}/{own.certificate}"
+                file = own.membership().certificate
             with host.guest() as guest:
                 content = guest.get(file, sudo=True)
         except MachineError:

@@ -18,7 +18,7 @@ def standing(client: APIClient) -> Standing:
     """GET /info: for each of its answers dockerd runs two programs (runc and docker-init, for their
     versions: daemon/info_unix.go)."""
     told = client.info()
-    return Standing(told.get("ServerVersion", ""), _role(client, membership(told["Swarm"])))
+    return Standing(told.get("ServerVersion", ""), _role(client, membership(told)))
 
 
 def containers(client: APIClient) -> Mapping[str, str]:

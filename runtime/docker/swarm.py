@@ -29,16 +29,11 @@ ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove"
 
 
 class DockerSwarm(Swarm):
-    certificate = "certificates/swarm-node.crt"
-
     def __init__(self, client: APIClient) -> None:
         self._client: Any = Saying(client)
 
     def membership(self) -> Membership:
-        return membership(self._client.info()["Swarm"])
-
-    def folder(self) -> str:
-        return f"{self._client.info()['DockerRootDir']}/swarm"
+        return membership(self._client.info())
 
     def init(self, entrance: Entrance, cluster: Cluster) -> None:
         pools = {"default_addr_pool": list(cluster.pools), "subnet_size": cluster.subnet_bits}
@@ -137,8 +132,9 @@ class DockerSwarm(Swarm):
         return Certificates(told["TLSInfo"]["TrustRoot"].encode(), valid.days)
 
 
-def membership(told: Mapping[str, Any]) -> Membership:
-    """Of the part ``Swarm`` of GET /info."""
+def membership(info: Mapping[str, Any]) -> Membership:
+    """Of GET /info."""
+    told, folder = info["Swarm"], f"{info['DockerRootDir']}/swarm"
     state = told.get("LocalNodeState") or "inactive"
     role = Role.MANAGER if told.get("ControlAvailable") else Role.WORKER
     return Membership(
@@ -149,6 +145,8 @@ def membership(told: Mapping[str, Any]) -> Membership:
         address=told.get("NodeAddr") or "",
         managers=tuple(each["Addr"] for each in told.get("RemoteManagers") or ()),
         problem=told.get("Error") or "",
+        folder=folder,
+        certificate=f"{folder}/certificates/swarm-node.crt",
     )
 
 

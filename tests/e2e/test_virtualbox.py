@@ -128,6 +128,9 @@ def test_a_snapshot_brings_back_what_was(bed: VirtualboxBed, worker: str) -> Non
     assert bed.machine("ssh", worker, "cat letter").stdout == "kept\n"
     newer = (bed.store / "machines" / worker / "server.pem").read_text()
     assert bed.served(worker) == ssl.PEM_cert_to_DER_cert(newer)
+    record = json.loads(bed.machine("inspect", worker).stdout)
+    assert record["Machine"]["restored"] is False
+    assert bed.machine("config", worker).returncode == 0
 
 
 def test_removal_leaves_nothing(bed: VirtualboxBed, worker: str, before: set[str]) -> None:
